@@ -1,0 +1,1 @@
+"""What the stages share. The core is pure: no sockets, no clock, no files."""

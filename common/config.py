@@ -1,0 +1,257 @@
+"""The configuration: one frozen tree of dataclasses, whose defaults stand here and nowhere else.
+
+Read from TOML, then from the environment: `ALPHA_SECTION__KEY=value` overrides `[section] key`, the value
+being TOML (`ALPHA_INFERENCE__WORKERS=3`) or, where it does not parse as TOML, plain text. Unknown sections
+and keys are refused. Secrets are not configuration: they are read from the environment where they are used
+and are never written anywhere.
+"""
+
+import dataclasses
+import os
+import tempfile
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import ConfigError
+
+ENV_PREFIX = "ALPHA_"
+ENV_CONFIG = "ALPHA_CONFIG"  #: path of the configuration file, for processes that are started by others
+ENV_BOT_KEY = "ALPHA_BOT_KEY"  #: the secret sent as X-Bot-Key
+DEFAULT_FILE = "alpha.toml"
+
+
+@dataclass(frozen=True)
+class Instance:
+    name: str = "alpha"  #: separates pipelines of one user; part of every socket and block name
+    state_dir: str = ".alpha"  #: journal, logs and the exchange's record; relative to the configuration file
+    run_dir: str = ""  #: sockets and locks; default: a private folder under the system's temporary folder
+
+
+@dataclass(frozen=True)
+class Market:
+    venue: str = "vectrade"  #: vectrade, binance-usdm or binance-spot
+    ws_url: str = "ws://127.0.0.1:8765"
+    rest_url: str = "http://127.0.0.1:8765"
+    symbols: tuple[str, ...] = ("BTC-USD", "ETH-USD", "AAPL", "XAU-USD")
+    live: bool = False  #: a real venue: the executor then starts disarmed
+    stale_s: float = 10.0  #: no frame for so long: the connection is dropped and made again
+    backoff_min_s: float = 0.1
+    backoff_max_s: float = 10.0
+    max_frame_bytes: int = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Exchange:
+    host: str = "127.0.0.1"
+    port: int = 8765
+    seed: int = 1
+    rate: float = 400.0  #: synthetic market: messages per second over all symbols
+    captures: tuple[str, ...] = ()  #: recordings to serve instead of the synthetic market
+    speed: float = 1.0  #: of a recording; 0: as fast as the client reads
+    fee_bps: float = 1.0  #: charged on the notional of each fill
+    orders_per_minute: int = 0  #: answer 429 above it; 0: no limit
+    requests_per_minute: int = 0
+
+
+@dataclass(frozen=True)
+class Ring:
+    ticks: int = 4096  #: records per symbol in the books ring; a power of two
+    rows: int = 4096  #: rows per symbol in the rows ring; a power of two
+
+
+@dataclass(frozen=True)
+class Feature:
+    dispatch: str = "newest"  #: "newest": superseded rows are skipped; "every": each row is predicted
+    lease_ms: float = 250.0  #: a worker that holds work for longer has lost it
+    max_batch: int = 8  #: rows in one message to a worker
+
+
+@dataclass(frozen=True)
+class Inference:
+    workers: int = 2
+    model: str = "models/default.onnx"
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)  #: in order of preference
+    allow_fallback: bool = False  #: accept another provider than the first
+
+
+@dataclass(frozen=True)
+class Decision:
+    threshold: float = 0.03  #: no order while |p - 0.5| is below it
+    order_notional: float = 5000.0  #: q_max, in quote currency, at full confidence
+    power: float = 1.0  #: size grows as (2|p - 0.5|) ** power
+    vol_target_bps: float = 3.0  #: a symbol with more volatility per tick is sized down in proportion
+
+
+@dataclass(frozen=True)
+class Risk:
+    max_order_notional: float = 10_000.0
+    max_position_notional: float = 25_000.0  #: per symbol, after the fill, open orders counted
+    max_gross_notional: float = 80_000.0  #: over all symbols
+    max_orders_per_s: float = 20.0  #: token bucket, with as much burst
+    symbol_cooldown_ms: float = 250.0  #: least time between two orders of one symbol
+    max_age_ms: float = 250.0  #: of the data behind a decision
+    max_book_age_ms: float = 5000.0  #: of the newest tick of the symbol
+    collar_bps: float = 50.0  #: limit price against the current mid
+    max_daily_loss: float = 5_000.0  #: realised and unrealised; above it the executor halts
+
+
+@dataclass(frozen=True)
+class Executor:
+    gateway: str = "vectrade"  #: "vectrade": orders over HTTP; "paper": a local book of our own
+    base_url: str = "http://127.0.0.1:8765"
+    durability: str = "process"  #: journal survives a "process" crash, or a "power" loss
+    timeout_s: float = 2.0  #: no answer for so long: the outcome is unknown and is asked for
+    paper_fee_bps: float = 1.0
+    paper_latency_ms: float = 1.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    pin: bool = True  #: stages on cores
+    cores: dict[str, list[int]] = field(default_factory=dict)  #: stage -> cores; default by machine
+    keep_awake: bool = True  #: hold /dev/cpu_dma_latency at 0 where permitted
+    freeze_gc: bool = True  #: collector frozen after warm-up
+
+
+@dataclass(frozen=True)
+class Tap:
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Log:
+    level: str = "info"
+
+
+@dataclass(frozen=True)
+class Instrument:
+    tick: str = "0.01"  #: price increment
+    lot: str = "0.0001"  #: quantity increment
+    asset_type: str = "CRYPTO"
+
+
+@dataclass(frozen=True)
+class Config:
+    instance: Instance = Instance()
+    market: Market = Market()
+    exchange: Exchange = Exchange()
+    ring: Ring = Ring()
+    feature: Feature = Feature()
+    inference: Inference = Inference()
+    decision: Decision = Decision()
+    risk: Risk = Risk()
+    executor: Executor = Executor()
+    placement: Placement = Placement()
+    tap: Tap = Tap()
+    log: Log = Log()
+    instruments: dict[str, Instrument] = field(default_factory=dict)
+    base: str = "."  #: folder of the configuration file; relative paths start here
+
+    def instrument(self, symbol: str) -> Instrument:
+        return self.instruments.get(symbol, Instrument())
+
+    def path(self, text: str) -> Path:
+        """`text` as a path, relative ones taken from the configuration file's folder."""
+        return (Path(self.base) / os.path.expanduser(text)).resolve()
+
+    @property
+    def state_dir(self) -> Path:
+        return self.path(self.instance.state_dir)
+
+    @property
+    def run_dir(self) -> Path:
+        if self.instance.run_dir:
+            return self.path(self.instance.run_dir)
+        return Path(tempfile.gettempdir()) / f"alpha-{os.getuid()}" / self.instance.name
+
+
+def load(path: str | os.PathLike | None = None, environ: typing.Mapping[str, str] = os.environ) -> Config:
+    """The configuration of `path`, or of $ALPHA_CONFIG, or of ./alpha.toml, or the defaults; with the
+    environment's overrides applied. Raises ConfigError naming section, key and value."""
+    source = path or environ.get(ENV_CONFIG) or (DEFAULT_FILE if os.path.exists(DEFAULT_FILE) else None)
+    tree: dict = {}
+    if source:
+        try:
+            tree = tomllib.loads(Path(source).read_text())
+        except OSError as error:
+            raise ConfigError("cannot read the configuration", where=f"{source}: {error.strerror}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError("the configuration is not valid TOML", where=f"{source}: {error}") from None
+    for name, value in environ.items():
+        section, separator, key = name.removeprefix(ENV_PREFIX).partition("__")
+        if name.startswith(ENV_PREFIX) and separator:
+            tree.setdefault(section.lower(), {})[key.lower()] = _toml_value(value)
+    tree["base"] = str(Path(source).resolve().parent) if source else os.getcwd()
+    config = _build(Config, tree, "")
+    _check(config)
+    return config
+
+
+def _toml_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _build(kind: type, tree: object, where: str) -> typing.Any:
+    """`tree` (plain TOML values) as an instance of `kind`, strictly."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(tree, dict):
+            raise ConfigError("a section was expected", where=f"{where}={tree!r}")
+        known = {f.name: f.type for f in dataclasses.fields(kind)}
+        for key in tree:
+            if key not in known:
+                raise ConfigError("unknown configuration key", where=_join(where, key),
+                                  remedy=f"known here: {', '.join(k for k in known if k != 'base')}")
+        return kind(**{key: _build(known[key], value, _join(where, key)) for key, value in tree.items()})
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(tree, list):
+        return tuple(_build(args[0], item, where) for item in tree)
+    if origin is list and isinstance(tree, list):
+        return [_build(args[0], item, where) for item in tree]
+    if origin is dict and isinstance(tree, dict):
+        return {key: _build(args[1], value, _join(where, key)) for key, value in tree.items()}
+    if kind is float and isinstance(tree, int) and not isinstance(tree, bool):
+        return float(tree)
+    if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(tree) is kind:
+        return tree
+    name = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
+    raise ConfigError(f"a value of type {name} was expected", where=f"{where}={tree!r}")
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _check(config: Config) -> None:
+    """What the types cannot say."""
+    def need(ok: bool, key: str, value: object, remedy: str) -> None:
+        if not ok:
+            raise ConfigError("a configuration value is out of range", where=f"{key}={value!r}", remedy=remedy)
+
+    name = config.instance.name
+    need(name.replace("-", "").replace("_", "").isalnum() and len(name) <= 32, "instance.name", name,
+         "use up to 32 letters, digits, - and _")
+    need(len(set(config.market.symbols)) == len(config.market.symbols) > 0, "market.symbols",
+         list(config.market.symbols), "name at least one symbol, each once")
+    for key, size in (("ring.ticks", config.ring.ticks), ("ring.rows", config.ring.rows)):
+        need(size >= 1024 and size & (size - 1) == 0, key, size, "use a power of two, 1024 or more")
+    need(config.feature.dispatch in ("newest", "every"), "feature.dispatch", config.feature.dispatch,
+         'use "newest" or "every"')
+    need(1 <= config.feature.max_batch <= 256, "feature.max_batch", config.feature.max_batch, "use 1 to 256")
+    need(1 <= config.inference.workers <= 64, "inference.workers", config.inference.workers, "use 1 to 64")
+    need(0 <= config.decision.threshold < 0.5, "decision.threshold", config.decision.threshold,
+         "use 0 or more, below 0.5")
+    need(config.exchange.speed >= 0, "exchange.speed", config.exchange.speed, "use 0 or more")
+    need(config.executor.gateway in ("vectrade", "paper"), "executor.gateway", config.executor.gateway,
+         'use "vectrade" or "paper"')
+    need(config.executor.durability in ("process", "power"), "executor.durability",
+         config.executor.durability, 'use "process" or "power"')
+    for section in (config.risk, config.decision):
+        for item in dataclasses.fields(section):
+            value = getattr(section, item.name)
+            need(value >= 0, f"{type(section).__name__.lower()}.{item.name}", value, "use 0 or more")

@@ -1,0 +1,78 @@
+"""From a prediction to an order or a refusal. Pure: what it needs is given, and it changes nothing.
+
+    admission checks (common.risk)  ->  signal and size (common.sizing)  ->  order checks (common.risk)
+
+The order is a limit at the touch of the book as it stands now, immediate-or-cancel: it takes what is shown at
+that price and leaves nothing behind. Cost: about 2 us for a prediction inside the threshold, 10 us for an order.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from common import fixed
+from common.config import Config
+from common.layout import FLAG_VALID
+from common.orders import BUY, SELL, Order, client_order_id
+from common.risk import ADMISSION, ORDER, REASONS, Account, Limits, Proposal, Refusal, Standing, open_on
+from common.sizing import Curve, lean, notional, quantity
+from common.wire import Prediction
+
+if TYPE_CHECKING:
+    from common.ring import Top
+
+SIGNAL_REASONS = ("SIGNAL_INVALID", "SIGNAL_WEAK")
+ALL_REASONS = (*SIGNAL_REASONS, *REASONS)
+_ADMISSION = tuple(check.test for check in ADMISSION)
+_ORDER = tuple(check.test for check in ORDER)
+
+
+class Rules(NamedTuple):
+    """What the configuration says of one symbol, in the units of the hot path."""
+
+    symbol: str
+    lot: int
+    curve: Curve
+    limits: Limits
+
+    @classmethod
+    def of(cls, config: Config, symbol: str) -> "Rules":
+        return cls(symbol, fixed.parse(config.instrument(symbol).lot, f"instruments.{symbol}.lot"),
+                   Curve.of(config.decision), Limits.of(config.risk))
+
+
+def decide(prediction: Prediction, market: "Top | None", standing: Standing, account: Account, rules: Rules,
+           now: int) -> Order | Refusal:
+    """`market` is the newest book of the symbol, None where there is none; `now` is monotonic ns."""
+    limits = rules.limits
+    for test in _ADMISSION:
+        refusal = test(prediction, standing, account, limits, now)
+        if refusal is not None:
+            return refusal
+    p_up, p_down, vol = prediction.p_up, prediction.p_down, prediction.vol
+    if not (0.0 <= p_up <= 1.0 and 0.0 <= p_down <= 1.0 and vol >= 0.0):  # false for NaN as well
+        return Refusal("SIGNAL_INVALID", p_up)
+    leaning = lean(p_up, p_down)
+    size = notional(leaning, vol, rules.curve)
+    if not size:
+        return Refusal("SIGNAL_WEAK", abs(leaning), rules.curve.threshold)
+    proposal = propose(size, market, standing, account, rules, now)
+    for test in _ORDER:
+        refusal = test(proposal, limits)
+        if refusal is not None:
+            return refusal
+    return Order(client_order_id(prediction.epoch, prediction.symbol, prediction.seq), rules.symbol,
+                 proposal.side, proposal.qty, proposal.price, prediction.epoch, prediction.seq)
+
+
+def propose(size: int, market: "Top | None", standing: Standing, account: Account, rules: Rules,
+            now: int) -> Proposal:
+    """The order that `size` (signed, quote currency) asks for at the touch: the checks have the last word."""
+    side = BUY if size > 0 else SELL
+    bid, ask, valid, age = 0, 0, False, 0
+    if market is not None:
+        bid, ask, valid = market.bid, market.ask, bool(market.flags & FLAG_VALID)
+        age = now - market.recv_ns
+    price = ask if side == BUY else bid
+    qty = quantity(abs(size), price, rules.lot) if price > 0 else 0
+    return Proposal(side, qty, rules.lot, price, bid, ask, valid, age, standing.position,
+                    open_on(side, standing), account.gross - standing.exposure,
+                    account.rate.ready(now), now - standing.order_ns, account.day_loss)

@@ -1,0 +1,194 @@
+"""Which worker predicts what next: the pure core of work-conserving dispatch.
+
+Feature keeps two sets: symbols that have a row nobody was given, and workers that are idle. Whenever both are
+non-empty the symbols that have waited longest go to the worker that has been idle longest, in one message. A
+worker earns its next work by returning a credit; if it does not within its lease, the rows it held count as
+lost and its newest go back to the set, unless newer ones have taken their place.
+
+Two policies. "newest": a symbol offers only its newest row, and every row passed over is counted as skipped.
+"every": a symbol offers the run of its rows not yet given out, cut only by what the ring still holds.
+
+    offered = dispatched + skipped + waiting                     dispatched = done + lost + under lease
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Item(NamedTuple):
+    """Rows first..last of a symbol."""
+
+    symbol: int
+    first: int
+    last: int
+
+
+class Assignment(NamedTuple):
+    worker: int
+    lease: int
+    items: list[Item]
+
+
+@dataclass
+class _Lease:
+    number: int
+    items: list[Item]
+    deadline_ns: int
+
+
+@dataclass
+class _Worker:
+    incarnation: int
+    lease: _Lease | None = None
+
+
+@dataclass
+class Dispatcher:
+    """No clock and no sockets; times are given. All operations are O(1) in symbols and workers, but `expire`,
+    which looks at each worker."""
+
+    every: bool
+    lease_ns: int
+    max_batch: int
+    offered: int = 0
+    dispatched: int = 0
+    skipped: int = 0
+    done: int = 0
+    lost: int = 0
+    _waiting: OrderedDict[int, Item] = field(default_factory=OrderedDict)
+    _idle: deque[int] = field(default_factory=deque)
+    _workers: dict[int, _Worker] = field(default_factory=dict)
+    _leases: int = 0
+
+    def offer(self, symbol: int, first: int, last: int) -> None:
+        """Rows first..last of `symbol` are written and may be predicted."""
+        self.offered += last - first + 1
+        waiting = self._waiting.get(symbol)
+        if self.every:
+            # Runs are consecutive but after a break (a reset, a row not warm): then the old run is passed over.
+            if waiting is not None and waiting.last + 1 != first:
+                self.skipped += waiting.last - waiting.first + 1
+                waiting = None
+            self._waiting[symbol] = Item(symbol, waiting.first if waiting else first, last)
+        else:
+            self.skipped += last - first + (waiting is not None)
+            self._waiting[symbol] = Item(symbol, last, last)
+
+    def withdraw(self, symbol: int, before: int) -> None:
+        """Rows of `symbol` below `before` are gone from the ring, or must not be predicted any more."""
+        waiting = self._waiting.get(symbol)
+        if waiting is None or waiting.first >= before:
+            return
+        self.skipped += min(waiting.last + 1, before) - waiting.first
+        if waiting.last < before:
+            del self._waiting[symbol]
+        else:
+            self._waiting[symbol] = Item(symbol, before, waiting.last)
+
+    def credit(self, worker: int, incarnation: int, lease: int) -> bool:
+        """`worker` is idle: it greets, or it has finished `lease`. True if this incarnation is new: whatever
+        the one before it held is lost."""
+        known = self._workers.get(worker)
+        if known is None or known.incarnation != incarnation:
+            if known is not None:
+                self._lose(worker, known)
+            self._workers[worker] = _Worker(incarnation)
+            if worker not in self._idle:
+                self._idle.append(worker)
+            return True
+        if known.lease is not None:
+            if lease != known.lease.number:
+                return False  # a greeting that crossed with work
+            self.done += sum(item.last - item.first + 1 for item in known.lease.items)
+            known.lease = None
+        if worker not in self._idle:
+            self._idle.append(worker)
+        return False
+
+    def next(self, now_ns: int) -> Assignment | None:
+        """The next message to send, or None if no worker is idle or nothing waits."""
+        if not self._idle or not self._waiting:
+            return None
+        worker = self._idle.popleft()
+        items, room = [], self.max_batch
+        while room and self._waiting:
+            symbol, item = self._waiting.popitem(last=False)
+            if item.last - item.first >= room:  # what does not fit keeps its place at the front
+                self._waiting[symbol] = Item(symbol, item.first + room, item.last)
+                self._waiting.move_to_end(symbol, last=False)
+                item = Item(symbol, item.first, item.first + room - 1)
+            items.append(item)
+            room -= item.last - item.first + 1
+        self._leases += 1
+        self.dispatched += self.max_batch - room
+        self._workers[worker].lease = _Lease(self._leases, items, now_ns + self.lease_ns)
+        return Assignment(worker, self._leases, items)
+
+    def refuse(self, worker: int) -> None:
+        """The message could not be sent: undo the assignment; the worker is not idle until it greets again."""
+        self._return(self._workers[worker])
+
+    def expire(self, now_ns: int) -> list[int]:
+        """Workers whose lease has run out; they get nothing more until they greet or finish."""
+        late = [number for number, worker in self._workers.items()
+                if worker.lease is not None and now_ns >= worker.lease.deadline_ns]
+        for number in late:
+            self._lose(number, self._workers[number])
+        return late
+
+    def forget(self) -> None:
+        """The rows of this stream are gone: nothing of it is given out any more. Workers stay known."""
+        self.skipped += self.waiting
+        self._waiting.clear()
+        for worker in self._workers.values():
+            if worker.lease is not None:
+                self.lost += sum(item.last - item.first + 1 for item in worker.lease.items)
+                worker.lease.items = []
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are offered and not yet given out."""
+        return sum(item.last - item.first + 1 for item in self._waiting.values())
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def under_lease(self) -> int:
+        """Rows that workers hold now."""
+        return sum(item.last - item.first + 1 for worker in self._workers.values()
+                   if worker.lease is not None for item in worker.lease.items)
+
+    def _lose(self, number: int, worker: _Worker) -> None:
+        """Take back a lease: its rows were perhaps not predicted, and are offered once more if still newest."""
+        if number in self._idle:
+            self._idle.remove(number)
+        if worker.lease is None:
+            return
+        items, worker.lease = worker.lease.items, None
+        for item in items:
+            self.lost += item.last - item.first + 1
+            if item.symbol not in self._waiting:
+                self.offered += item.last - item.first + 1
+                self._waiting[item.symbol] = item
+            elif self.every and self._waiting[item.symbol].first == item.last + 1:
+                self.offered += item.last - item.first + 1
+                self._waiting[item.symbol] = Item(item.symbol, item.first, self._waiting[item.symbol].last)
+
+    def _return(self, worker: _Worker) -> None:
+        if worker.lease is None:
+            return
+        items, worker.lease = worker.lease.items, None
+        for item in reversed(items):
+            count = item.last - item.first + 1
+            self.dispatched -= count
+            waiting = self._waiting.get(item.symbol)
+            if waiting is None:
+                self._waiting[item.symbol] = item
+            elif self.every and waiting.first == item.last + 1:
+                self._waiting[item.symbol] = Item(item.symbol, item.first, waiting.last)
+            else:
+                self.skipped += count
+            self._waiting.move_to_end(item.symbol, last=False)

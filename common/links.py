@@ -1,0 +1,299 @@
+"""Links between stages (PUSH/PULL over ipc), their taps, and waiting. The only module that imports zmq.
+
+    link         message     from        to          binds
+    ticks        TickRef     ingest      feature     feature
+    work-K       Work        feature     worker K    worker K
+    credits      Credit      worker      feature     feature
+    predictions  Prediction  worker      executor    executor
+
+The receiving side binds, because it is the one that exists once; senders connect and connect again by
+themselves, so the order of starting does not matter. A sender never blocks: what nobody takes is refused and
+counted by its caller, since memory holds the truth and the message is only a doorbell.
+
+A tap is a PUB mirror of what one sender put on a link; it drops rather than waits, and while nobody listens it
+costs nothing because its owner does not even build the message (`wanted`). A tap message is the number of the
+tap, a counter by which a listener knows what it missed, and then the link's own bytes.
+
+Sockets are files in a folder that only this user may enter. A second bind on an ipc path would silently
+steal the traffic of the first, so every bound path is held by `flock` first.
+"""
+
+import collections
+import contextlib
+import fcntl
+import os
+import stat
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from common.errors import ConfigError, InstanceError, ResourceError
+
+LINKS = ("ticks", "work", "credits", "predictions")
+FRAMES = "frames"  #: a tap without a link: raw venue frames, each after its 8-byte receive time
+TAPS = (FRAMES, *LINKS)
+
+_MAX_PATH = 107  # sockaddr_un, without the closing zero
+_HIGH_WATER = 1000  # messages per pipe; doorbells only, so a deep queue would hold nothing but stale ones
+_TAP_HIGH_WATER = 10_000
+_TAP_HEAD = struct.Struct("<IQ")  # number of the tap, messages so far
+
+
+class Network:
+    """The sockets of one process. Close it last; it leaves no file behind for what it bound."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        private_folder(run_dir)
+        self._context = zmq.Context()
+        self._context.set(zmq.BLOCKY, False)
+        self._locks: list[tuple[int, Path]] = []
+        self.taps: list[Tap] = []
+
+    def pull(self, link: str) -> "Pull":
+        """The receiving end; raises InstanceError naming the process that has it already."""
+        path = self._claim(link)
+        socket = self._context.socket(zmq.PULL)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
+        self._bind(socket, path)
+        return Pull(socket)
+
+    def push(self, link: str, tap: "Tap | None" = None) -> "Push":
+        """A sending end; it may be made before the receiver exists."""
+        socket = self._context.socket(zmq.PUSH)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
+        # Only to a receiver that is there: what waits for a dead one would be stale when it comes back.
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL, 10)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
+        socket.connect(f"ipc://{_path(self.run_dir, link)}")
+        return Push(socket, tap)
+
+    def tap(self, link: str, who: str) -> "Tap":
+        """The mirror of what `who` sends on `link`."""
+        path = self._claim(f"tap.{link}.{who}")
+        socket = self._context.socket(zmq.XPUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, _TAP_HIGH_WATER)
+        self._bind(socket, path)
+        tap = Tap(socket, zlib.crc32(f"{link}.{who}.{os.getpid()}".encode()))
+        self.taps.append(tap)
+        return tap
+
+    def listen(self, link: str) -> "Listener":
+        """Everything that the taps of `link` mirror, from all senders, present and future."""
+        socket = self._context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RCVHWM, _TAP_HIGH_WATER)
+        socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        return Listener(socket, self.run_dir, link)
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+        for fd, path in self._locks:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            os.close(fd)
+        self._locks.clear()
+
+    def _claim(self, link: str) -> Path:
+        path = _path(self.run_dir, link)
+        if len(str(path)) > _MAX_PATH:
+            raise ConfigError("the path of a socket is too long",
+                              where=f"{path}: {len(str(path))} bytes, at most {_MAX_PATH}",
+                              remedy="set a shorter instance.run_dir")
+        self._locks.append((lock_file(self.run_dir / f"{link}.lock", f"link {link}"), path))
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()  # left by a killed process; the lock says that it is gone
+        return path
+
+    def _bind(self, socket: zmq.Socket, path: Path) -> None:
+        try:
+            socket.bind(f"ipc://{path}")
+        except zmq.ZMQError as error:
+            socket.close()
+            raise ResourceError("cannot bind a socket", where=f"{path}: {error}",
+                                remedy="check the folder's permissions and free space") from None
+
+
+class Pull:
+    """A receiving end."""
+
+    def __init__(self, socket: zmq.Socket) -> None:
+        self.socket = socket
+        self._recv = socket.recv
+
+    def recv(self) -> bytes | None:
+        """The next message, or None. Never blocks."""
+        try:
+            return self._recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def close(self) -> None:
+        self.socket.close(0)
+
+
+class Push:
+    """A sending end, with the tap that mirrors what it sends."""
+
+    def __init__(self, socket: zmq.Socket, tap: "Tap | None") -> None:
+        self.socket = socket
+        self._send = socket.send
+        self._tap = tap
+
+    def send(self, message: bytes) -> bool:
+        """True if a receiver took it; False if there is none or it does not keep up. Never blocks."""
+        try:
+            self._send(message, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        if self._tap is not None and self._tap.wanted:
+            self._tap.send(message)
+        return True
+
+    def close(self) -> None:
+        self.socket.close(0)
+
+
+class Tap:
+    """A mirror. `wanted` is refreshed by `poll`, which the stage driver calls a few times a second."""
+
+    def __init__(self, socket: zmq.Socket, number: int) -> None:
+        self.socket, self._number = socket, number
+        self.wanted = False
+        self._listeners = 0
+        self._count = 0
+
+    def send(self, message: bytes) -> None:
+        self._count += 1
+        # XPUB drops for a listener that does not keep up; with NOBLOCK it cannot wait for anything.
+        self.socket.send(_TAP_HEAD.pack(self._number, self._count) + message, zmq.NOBLOCK)
+
+    def poll(self) -> None:
+        """Count listeners come and gone."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._listeners += 1 if self.socket.recv(zmq.NOBLOCK)[0] else -1
+        self.wanted = self._listeners > 0
+
+
+class Listener:
+    """The far end of the taps of one link."""
+
+    def __init__(self, socket: zmq.Socket, run_dir: Path, link: str) -> None:
+        self.socket, self._run_dir, self._link = socket, run_dir, link
+        self._connected: set[Path] = set()
+        self._counts: dict[int, int] = {}
+        self.missed = 0  #: messages that taps dropped because this end did not keep up
+        self.discover()
+
+    def discover(self) -> int:
+        """Connect to taps that have appeared; returns how many are known. Call it now and then."""
+        for path in self._run_dir.glob(f"tap.{self._link}.*.sock"):
+            if path not in self._connected:
+                self.socket.connect(f"ipc://{path}")
+                self._connected.add(path)
+        return len(self._connected)
+
+    def recv(self, timeout_ms: int) -> bytes | None:
+        """The next message as it went over the link, or None after `timeout_ms`."""
+        if not self.socket.poll(timeout_ms):
+            return None
+        message = self.socket.recv()
+        number, count = _TAP_HEAD.unpack_from(message)
+        self.missed += count - self._counts.get(number, count - 1) - 1
+        self._counts[number] = count
+        return message[_TAP_HEAD.size:]
+
+    def close(self) -> None:
+        self.socket.close(0)
+
+
+class LocalLink:
+    """Both ends of a link in one process: for composition, replay and tests."""
+
+    def __init__(self, capacity: int | None = None) -> None:
+        self._messages: collections.deque[bytes] = collections.deque()
+        self._capacity = capacity
+
+    def send(self, message: bytes) -> bool:
+        if self._capacity is not None and len(self._messages) >= self._capacity:
+            return False
+        self._messages.append(message)
+        return True
+
+    def recv(self) -> bytes | None:
+        return self._messages.popleft() if self._messages else None
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def close(self) -> None:
+        self._messages.clear()
+
+
+class Poller:
+    """Waits for links and for anything with `fileno()`."""
+
+    def __init__(self) -> None:
+        self._poller = zmq.Poller()
+        self._by_key: dict[Any, Any] = {}
+        self._keys: dict[Any, Any] = {}
+
+    def add(self, thing: Any, write: bool = False) -> None:
+        """Wait for `thing` to be readable (and writable, if `write`); again to change what is waited for."""
+        key = thing.socket if isinstance(thing, (Pull, Tap, Listener)) else thing.fileno()
+        if self._keys.get(thing, key) != key:
+            self.remove(thing)
+        self._poller.register(key, zmq.POLLIN | (zmq.POLLOUT if write else 0))
+        self._keys[thing] = key
+        self._by_key[key] = thing
+
+    def remove(self, thing: Any) -> None:
+        key = self._keys.pop(thing, None)
+        if key is not None:
+            self._by_key.pop(key, None)
+            with contextlib.suppress(KeyError):
+                self._poller.unregister(key)
+
+    def wait(self, timeout_ms: float) -> list[Any]:
+        """What is ready, as given to `add`; empty after `timeout_ms`."""
+        return [self._by_key[key] for key, _ in self._poller.poll(timeout_ms) if key in self._by_key]
+
+
+def _path(run_dir: Path, link: str) -> Path:
+    return run_dir / f"{link}.sock"
+
+
+def private_folder(folder: Path) -> None:
+    """Make `folder` for this user alone, or make sure that it is; raises ResourceError if it is not."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in (folder, folder.parent) if folder.parent.name.startswith("alpha-") else (folder,):
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise ResourceError("the run folder belongs to somebody else", where=f"{path}: uid {found.st_uid}",
+                                remedy="set instance.run_dir to a folder of your own")
+        if found.st_mode & 0o077:
+            path.chmod(0o700)
+
+
+def lock_file(path: Path, what: str) -> int:
+    """Hold `path` for as long as the descriptor is open; raises InstanceError naming the holder's pid."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 64, 0).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise InstanceError(f"{what} is in use", where=f"held by pid {holder}, lock {path}",
+                            remedy="stop that process, or choose another instance.name") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd

@@ -1,0 +1,104 @@
+"""The pipeline as one picture, read from the telemetry blocks of its stages; disturbs none of them.
+
+The latency of a station is counted by the executor from the stamps that travelled with each prediction, so
+all stations speak of the same ticks; `send` and what follows speak of orders only.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from common import shm
+from common.fixed import SCALE
+from common.telemetry import Telemetry, quantiles
+
+#: timers of the executor, in the order in which a tick meets them
+STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide", "send", "ack",
+            "tick_to_decision", "tick_to_order")
+_ALIVE_NS = 2_000_000_000
+
+
+class Overview:
+    """Attaches to stages as they appear. Blocks stay readable here after their stage has gone, so a summary may
+    be taken after the stop."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        self.stages: dict[str, Telemetry] = {}
+
+    def refresh(self) -> None:
+        """Find stages that have appeared, or have begun a new block."""
+        prefix = shm.block_name(self.instance, "telemetry-")
+        for name in shm.leaked(self.instance):
+            stage = name.removeprefix(prefix)
+            if not name.startswith(prefix) or "." in stage:
+                continue
+            known = self.stages.get(stage)
+            if known is None or known.block.retired:
+                try:
+                    self.stages[stage] = Telemetry.attach(self.instance, stage)
+                except FileNotFoundError:
+                    pass  # it went between the listing and the look
+
+    def get(self, stage: str, counter: str) -> int:
+        """A counter of one stage, or summed over all workers where `stage` is "inference"; 0 if absent."""
+        return sum(telemetry.get(counter) for name, telemetry in self.stages.items()
+                   if (name == stage or name.partition("-")[0] == stage) and counter in telemetry.counters)
+
+    def ready(self, stage: str) -> bool:
+        telemetry = self.stages.get(stage)
+        return telemetry is not None and not telemetry.block.retired and bool(telemetry.get("ready")) and (
+            self.age_s(stage) < _ALIVE_NS / 1e9)
+
+    def age_s(self, stage: str) -> float:
+        """Seconds since the stage last gave a sign of life."""
+        return (time.monotonic_ns() - self.stages[stage].get("heartbeat_ns")) / 1e9
+
+    def histograms(self) -> dict[str, np.ndarray]:
+        """Copies of the latency histograms, to measure an interval from."""
+        executor = self.stages.get("executor")
+        if executor is None:
+            return {}
+        return {name: executor.histogram(name) for name in STATIONS if name in executor.timers}
+
+    def latency_us(self, since: dict[str, np.ndarray] | None = None) -> dict[str, dict[str, float]]:
+        """p50, p99 and p999 per station in microseconds, and the count behind them."""
+        found = {}
+        for name, buckets in self.histograms().items():
+            measured = quantiles(buckets - since[name] if since and name in since else buckets)
+            found[name] = {key: value if key == "count" else value / 1000 for key, value in measured.items()}
+        return found
+
+    def refusals(self) -> dict[str, int]:
+        """Refused decisions by reason."""
+        executor = self.stages.get("executor")
+        if executor is None:
+            return {}
+        prefix = "refusal_"
+        return {name.removeprefix(prefix).upper(): value for name, value in executor.values().items()
+                if name.startswith(prefix) and value}
+
+    def numbers(self) -> dict[str, Any]:
+        """The counts that people ask for. Money in the quote currency, position as net notional at cost."""
+        get = self.get
+        pnl = (get("executor", "realised") + get("executor", "unrealised") - get("executor", "fees")) / SCALE
+        return {
+            "frames": get("ingest", "frames"), "ticks": get("ingest", "ticks"), "gaps": get("ingest", "gaps"),
+            "malformed": get("ingest", "malformed"), "reconnects": max(0, get("ingest", "connects") - 1),
+            "quote_checks": get("ingest", "quote_checks"), "quote_mismatches": get("ingest", "quote_mismatches"),
+            "rows": get("feature", "rows"), "dispatched": get("feature", "dispatched"),
+            "skipped": get("feature", "skipped"), "lost": get("feature", "lost"),
+            "predictions": get("inference", "predictions"), "invalid": get("inference", "invalid"),
+            "superseded": get("executor", "superseded"), "decisions": get("executor", "decisions"),
+            "orders": get("executor", "orders"), "fills": get("executor", "fills"),
+            "position": get("executor", "position") / SCALE, "realised": get("executor", "realised") / SCALE,
+            "unrealised": get("executor", "unrealised") / SCALE, "fees": get("executor", "fees") / SCALE,
+            "pnl": pnl, "halted": bool(get("executor", "halted")),
+            "restarts": sum(max(0, telemetry.get("starts") - 1) for telemetry in self.stages.values()),
+            "errors": sum(telemetry.get("errors") for telemetry in self.stages.values()),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Everything, as `alpha run --summary` writes it; `refusals` by reason."""
+        return {**self.numbers(), "refusals": self.refusals(), "latency_us": self.latency_us()}

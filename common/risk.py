@@ -1,0 +1,255 @@
+"""The checks between a wish and an order. Pure.
+
+Each check is a small function over plain numbers, registered with the reasons it may refuse for, and is
+evaluated in the order of this file; the first refusal wins. To add one, write it here: the executor counts its
+reasons and the tests ask for a case, because it is listed.
+
+Two lists, because most predictions ask for nothing: ADMISSION is asked of every prediction, ORDER only of
+those that would become an order. A reason reads `CATEGORY_CONDITION`. References: SEC rule 15c3-5 and the
+FIA's guide to pre-trade risk controls (limits on size, price, rate, position and loss, duplicates, kill switch).
+
+Quantities, prices and money are counts of 1e-8, times monotonic ns.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from common.config import Risk
+from common.fixed import SCALE
+from common.orders import BUY
+from common.wire import Prediction
+
+
+class Refusal(NamedTuple):
+    """Why there is no order: the reason, the value that was found and the limit it met (0 where none applies)."""
+
+    reason: str
+    value: float = 0
+    limit: float = 0
+
+
+class Limits(NamedTuple):
+    """`config.Risk` in the units of this module."""
+
+    max_order_notional: int
+    max_position_notional: int
+    max_gross_notional: int
+    symbol_cooldown_ns: int
+    max_age_ns: int
+    max_book_age_ns: int
+    collar_bps: float
+    max_daily_loss: int
+
+    @classmethod
+    def of(cls, risk: Risk) -> "Limits":
+        money = [round(value * SCALE) for value in (
+            risk.max_order_notional, risk.max_position_notional, risk.max_gross_notional, risk.max_daily_loss)]
+        times = [round(value * 1e6) for value in (risk.symbol_cooldown_ms, risk.max_age_ms, risk.max_book_age_ms)]
+        return cls(*money[:3], *times, risk.collar_bps, money[3])
+
+
+class Rate:
+    """At most `per_second` orders a second in the long run, and as many at once: a token bucket, kept as the
+    time at which it will be full again (the generic cell rate algorithm), so that integers suffice."""
+
+    __slots__ = ("_interval", "_burst", "_full_ns")
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = round(1e9 / per_second) if per_second else 0
+        self._burst = max(1, round(per_second)) * self._interval
+        self._full_ns = 0
+
+    def ready(self, now: int) -> bool:
+        """Whether one more order may leave now."""
+        return self._interval > 0 and max(self._full_ns, now) + self._interval - now <= self._burst
+
+    def take(self, now: int) -> None:
+        self._full_ns = max(self._full_ns, now) + self._interval
+
+
+class Account:
+    """What holds for all symbols. The executor keeps it; the checks read it."""
+
+    __slots__ = ("barred", "gross", "day_loss", "rate")
+
+    def __init__(self, rate: Rate, barred: str = "") -> None:
+        self.barred = barred  #: the reason why nothing may trade, or "": one of the first check's reasons
+        self.gross = 0  #: value of all positions, open orders counted
+        self.day_loss = 0  #: realised and unrealised since the day began, fees included; below 0 a profit
+        self.rate = rate
+
+
+class Standing:
+    """What holds for one symbol. The executor keeps it; the checks read it."""
+
+    __slots__ = ("epoch", "seq", "past", "unresolved", "position", "open_buy", "open_sell", "exposure", "order_ns")
+
+    def __init__(self) -> None:
+        self.epoch = 0  #: of the stream that is followed
+        self.seq = 0  #: newest prediction taken up in it
+        self.past: set[int] = set()  #: streams before it, which do not come back
+        self.unresolved = 0  #: orders whose outcome is unknown
+        self.position = 0
+        self.open_buy = 0  #: what working orders may still buy
+        self.open_sell = 0
+        self.exposure = 0  #: this symbol's share of `Account.gross`
+        self.order_ns = -(2**62)  #: when the last order was decided
+
+
+class Proposal(NamedTuple):
+    """An order that is being considered, with all that the ORDER checks look at."""
+
+    side: int
+    qty: int
+    lot: int
+    price: int  #: limit price; 0 where the book has nothing on that side
+    bid: int
+    ask: int
+    book_valid: bool
+    book_age_ns: int
+    position: int
+    open_qty: int  #: of working orders on the same side
+    other_gross: int  #: value of all other symbols, open orders counted
+    rate_ready: bool
+    since_order_ns: int  #: since the last order of the symbol
+    day_loss: int
+
+    def before(self) -> int:
+        """Value of what is held now."""
+        return abs(self.position) * self.price // SCALE
+
+    def after(self) -> int:
+        """Value of what would be held if this and every working order on its side were filled."""
+        return abs(self.position + self.side * (self.open_qty + self.qty)) * self.price // SCALE
+
+
+class Check(NamedTuple):
+    name: str
+    reasons: tuple[str, ...]
+    limit: str  #: the key in `config.Risk`, "" where the check has none
+    test: Callable[..., Refusal | None]
+
+
+ADMISSION: list[Check] = []  #: test(prediction, standing, account, limits, now)
+ORDER: list[Check] = []  #: test(proposal, limits)
+
+
+def _check(checks: list[Check], *reasons: str, limit: str = "") -> Callable:
+    def register(test: Callable) -> Callable:
+        checks.append(Check(test.__name__, reasons, limit, test))
+        return test
+    return register
+
+
+# ---- asked of every prediction
+
+@_check(ADMISSION, "STATE_HALTED", "STATE_DISARMED", "STATE_RECONCILING", "RATE_VENUE")
+def trading_state(prediction: Prediction, standing: Standing, account: Account, limits: Limits, now: int):
+    if account.barred:
+        return Refusal(account.barred)
+
+
+@_check(ADMISSION, "SEQUENCE_STALE", "SEQUENCE_EPOCH")
+def newer_sequence(prediction: Prediction, standing: Standing, account: Account, limits: Limits, now: int):
+    if prediction.epoch == standing.epoch:
+        if prediction.seq <= standing.seq:
+            return Refusal("SEQUENCE_STALE", prediction.seq, standing.seq)
+    elif prediction.epoch in standing.past:
+        return Refusal("SEQUENCE_EPOCH", prediction.epoch, standing.epoch)
+
+
+@_check(ADMISSION, "AGE_DATA", limit="max_age_ms")
+def fresh_data(prediction: Prediction, standing: Standing, account: Account, limits: Limits, now: int):
+    if now - prediction.recv_ns > limits.max_age_ns:
+        return Refusal("AGE_DATA", now - prediction.recv_ns, limits.max_age_ns)
+
+
+@_check(ADMISSION, "ORDER_UNRESOLVED")
+def nothing_unresolved(prediction: Prediction, standing: Standing, account: Account, limits: Limits, now: int):
+    if standing.unresolved:
+        return Refusal("ORDER_UNRESOLVED", standing.unresolved)
+
+
+# ---- asked of what would become an order
+
+@_check(ORDER, "BOOK_INVALID", "BOOK_EMPTY", "BOOK_CROSSED")
+def usable_book(p: Proposal, limits: Limits):
+    if not p.book_valid:
+        return Refusal("BOOK_INVALID")
+    if p.bid <= 0 or p.ask <= 0:
+        return Refusal("BOOK_EMPTY")
+    if p.bid >= p.ask:
+        return Refusal("BOOK_CROSSED", p.bid, p.ask)
+
+
+@_check(ORDER, "BOOK_STALE", limit="max_book_age_ms")
+def fresh_book(p: Proposal, limits: Limits):
+    if p.book_age_ns > limits.max_book_age_ns:
+        return Refusal("BOOK_STALE", p.book_age_ns, limits.max_book_age_ns)
+
+
+@_check(ORDER, "LOSS_DAILY", limit="max_daily_loss")
+def daily_loss(p: Proposal, limits: Limits):
+    if p.day_loss > limits.max_daily_loss:
+        return Refusal("LOSS_DAILY", p.day_loss, limits.max_daily_loss)
+
+
+@_check(ORDER, "RATE_SYMBOL", limit="symbol_cooldown_ms")
+def symbol_cooldown(p: Proposal, limits: Limits):
+    if p.since_order_ns < limits.symbol_cooldown_ns:
+        return Refusal("RATE_SYMBOL", p.since_order_ns, limits.symbol_cooldown_ns)
+
+
+@_check(ORDER, "RATE_ORDERS", limit="max_orders_per_s")
+def order_rate(p: Proposal, limits: Limits):
+    if not p.rate_ready:
+        return Refusal("RATE_ORDERS")
+
+
+@_check(ORDER, "QUANTITY_ZERO", "QUANTITY_LOT")
+def quantity_in_lots(p: Proposal, limits: Limits):
+    if p.qty <= 0:
+        return Refusal("QUANTITY_ZERO", p.qty, p.lot)
+    if p.qty % p.lot:
+        return Refusal("QUANTITY_LOT", p.qty, p.lot)
+
+
+@_check(ORDER, "NOTIONAL_ORDER", limit="max_order_notional")
+def order_notional(p: Proposal, limits: Limits):
+    notional = -(-p.qty * p.price // SCALE)  # rounded up: a limit is not to be met by rounding
+    if notional > limits.max_order_notional:
+        return Refusal("NOTIONAL_ORDER", notional, limits.max_order_notional)
+
+
+@_check(ORDER, "PRICE_COLLAR", limit="collar_bps")
+def price_collar(p: Proposal, limits: Limits):
+    twice_mid = p.bid + p.ask
+    away_bps = (2 * p.price - twice_mid) * 10_000 / twice_mid
+    if abs(away_bps) > limits.collar_bps:
+        return Refusal("PRICE_COLLAR", away_bps, limits.collar_bps)
+
+
+@_check(ORDER, "NOTIONAL_POSITION", limit="max_position_notional")
+def position_notional(p: Proposal, limits: Limits):
+    after = p.after()
+    if after > limits.max_position_notional and after > p.before():  # what reduces may always pass
+        return Refusal("NOTIONAL_POSITION", after, limits.max_position_notional)
+
+
+@_check(ORDER, "NOTIONAL_GROSS", limit="max_gross_notional")
+def gross_notional(p: Proposal, limits: Limits):
+    after = p.after()
+    if p.other_gross + after > limits.max_gross_notional and after > p.before():
+        return Refusal("NOTIONAL_GROSS", p.other_gross + after, limits.max_gross_notional)
+
+
+REASONS = tuple(reason for check in ADMISSION + ORDER for reason in check.reasons)
+
+
+def exposure(position: int, open_buy: int, open_sell: int, mark: int) -> int:
+    """The most that one symbol can come to be worth if its working orders on one side are filled."""
+    return max(abs(position), abs(position + open_buy), abs(position - open_sell)) * mark // SCALE
+
+
+def open_on(side: int, standing: Standing) -> int:
+    return standing.open_buy if side == BUY else standing.open_sell

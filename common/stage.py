@@ -1,0 +1,118 @@
+"""The stage: the shape that every process shares, and the driver that makes a process of it.
+
+A stage is given all that it uses, so the same object can be driven three ways: as its own process (`run`),
+stepped by a test, or composed with the others in one process on a manual clock.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from common import placement
+from common.config import Config
+from common.errors import AlphaError
+from common.links import Network, lock_file, private_folder
+from common.telemetry import Telemetry
+
+_HOUSEKEEPING_NS = 100_000_000
+_IDLE_MS = 50.0
+SUPERVISED = "ALPHA_SUPERVISED"  #: set by supervisord.conf: die with the supervisor
+
+
+class Stage:
+    """One station on the way of a tick."""
+
+    name: str
+
+    def on_start(self) -> bool:
+        """Called until it returns True: what the stage waits for may not be there yet. Says so in telemetry."""
+        return True
+
+    def do_work(self) -> int:
+        """Handle what has arrived, without blocking; returns how much that was."""
+        raise NotImplementedError
+
+    def wait(self, timeout_ms: float) -> None:
+        """Block until something may have arrived; only the process driver calls it."""
+        raise NotImplementedError
+
+    def on_close(self) -> None:
+        """Let go of everything; what was journaled stays."""
+
+
+def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
+        counters: tuple[str, ...], timers: tuple[str, ...] = (), core: str = "") -> None:
+    """Run a stage as this process until SIGTERM or SIGINT; returns after an orderly end.
+
+    Raises InstanceError if the stage runs already. `core` names the placement (workers share one)."""
+    if os.environ.get(SUPERVISED):
+        placement.die_with_parent()
+    start_log(name, config)
+    log = logging.getLogger(name)
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: stopping.append(received))
+    private_folder(config.run_dir)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, lock_file(config.run_dir / f"stage.{name}.lock", f"stage {name}"))
+        cores = placement.pin(core or name, config.placement)
+        awake = placement.keep_awake(config.placement)
+        if awake is not None:
+            stack.callback(os.close, awake)
+        telemetry = Telemetry.create(config.instance.name, name, counters, timers)
+        stack.callback(telemetry.close)
+        network = Network(config.run_dir)
+        stack.callback(network.close)
+        stage = build(network, telemetry)
+        stack.callback(stage.on_close)
+        # A signal handler only notes the signal; the loop sees it within one idle turn.
+        while not stopping and not stage.on_start():
+            telemetry.set("heartbeat_ns", time.monotonic_ns())
+            time.sleep(0.02)
+        frozen = placement.freeze_collector(config.placement)
+        told = telemetry.told()
+        telemetry.tell({**told, "waiting_for": "", "cores": cores, "kept_awake": awake is not None,
+                        "collector_frozen": frozen})
+        telemetry.set("ready", 1)
+        log.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
+        _loop(stage, network, telemetry, stopping)
+        log.info("stopping")
+
+
+def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[int]) -> None:
+    do_work, wait = stage.do_work, stage.wait
+    next_turn = last_collection = 0
+    while not stopping:
+        if not do_work():
+            wait(_IDLE_MS)
+        now = time.monotonic_ns()
+        if now >= next_turn:
+            next_turn = now + _HOUSEKEEPING_NS
+            telemetry.set("heartbeat_ns", now)
+            for tap in network.taps:
+                tap.poll()
+            if now - last_collection > 1_000_000_000:
+                last_collection = now
+                gc.collect(0)
+
+
+def start_log(name: str, config: Config) -> None:
+    """One line per event on standard error: time, level, stage, event."""
+    logging.basicConfig(stream=sys.stderr, level=config.log.level.upper(), force=True,
+                        format=f"%(asctime)s.%(msecs)03d %(levelname)-7s {name} %(message)s",
+                        datefmt="%Y-%m-%dT%H:%M:%S")
+
+
+@contextlib.contextmanager
+def exit_on_error(as_json: bool = False):
+    """Around a command: our own errors become one line on standard error and a stable exit code."""
+    try:
+        yield
+    except AlphaError as error:
+        print(f"alpha: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,1 @@
+"""One file per process, and the commands around them. `procs` imports `common`, never the reverse."""

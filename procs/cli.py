@@ -1,0 +1,53 @@
+"""alpha: the command group. Each command lives in the module of its process and is imported when asked for,
+so that a stage that needs little starts fast."""
+
+import importlib
+import os
+
+# One thread per process: the pools of the linear-algebra libraries would fight over the cores. Read when
+# numpy is first imported, hence before anything else.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import click  # noqa: E402
+
+COMMANDS = {
+    "run": ("procs.run", "Start everything under supervisord and show it running."),
+    "exchange": ("procs.exchange", "Stage: the loopback exchange."),
+    "ingest": ("procs.ingest", "Stage: frames become validated books and ticks."),
+    "feature": ("procs.feature", "Stage: ticks become rows; rows go to idle workers."),
+    "inference": ("procs.inference", "Stage: rows become predictions."),
+    "executor": ("procs.executor", "Stage: predictions become decisions and orders."),
+    "status": ("procs.status", "Show what runs, what it waits for and what is in force."),
+    "tap": ("procs.tap", "Print what flows on a link, one JSON object a line."),
+    "halt": ("procs.halt", "Kill switch: stop new orders, cancel working ones."),
+    "resume": ("procs.halt", "Lift the kill switch."),
+    "replay": ("procs.replay", "Run a recording through the same stages in one process."),
+    "bench": ("procs.bench", "Measure, beside the floor and the article's architecture."),
+    "warm": ("procs.warm", "Compile the kernels, so that stages start fast."),
+    "config": ("procs.settings", "Print the configuration in force."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(COMMANDS[name][0]), name)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="predictive-alpha")
+def main() -> None:
+    """Predictive Alpha: order-book streams in, risk-managed orders out, through an ONNX model."""
+
+
+if __name__ == "__main__":
+    main()

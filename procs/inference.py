@@ -1,0 +1,201 @@
+"""inference K: rows become predictions, one ONNX session per process.
+
+    in    work-K       Work: rows first..last of a symbol, read in place in the rows ring
+    out   predictions  Prediction, one per row
+    out   credits      Credit: idle, with the lease that is done
+    tap   predictions, credits
+
+A window is a view of shared memory. It is used, and checked afterwards: a row that was overwritten meanwhile
+gives no prediction and is counted.
+"""
+
+import click
+
+from common import layout
+from common.clock import SystemClock
+from common.config import Config, load
+from common.features import COLUMNS, SCHEMA_HASH
+from common.links import Network, Poller
+from common.model import Model
+from common.ring import Rows
+from common.stage import Stage, exit_on_error, run
+from common.telemetry import Telemetry
+from common.wire import Credit, Prediction, Work, decode, encode
+
+COUNTERS = ("work", "rows", "predictions", "invalid", "cold", "stale_refs", "batches", "predictions_refused",
+            "credits_refused")
+TIMERS = ("inference",)
+VOLATILITY = "vol_100"  #: the column that scales the size of an order
+
+_GREETING_NS = 100_000_000
+
+
+class Inference(Stage):
+    """One worker; stateless between messages, so any worker serves any symbol."""
+
+    def __init__(self, config: Config, clock, telemetry: Telemetry, worker: int, work, credits, predictions,
+                 model: Model, rows_source=None) -> None:
+        self.name = f"inference-{worker}"
+        self._worker, self._clock, self._telemetry = worker, clock, telemetry
+        self._work, self._credits, self._predictions = work, credits, predictions
+        self._rows_source = rows_source or (lambda: Rows.attach(config.instance.name, COLUMNS, SCHEMA_HASH))
+        self.model = model
+        self.rows: Rows | None = None
+        self._incarnation = clock.monotonic_ns()
+        self._lease = 0
+        self._quiet_since = 0
+        self._volatility = COLUMNS.index(VOLATILITY)
+        self._poller: Poller | None = None
+
+    def on_start(self) -> bool:
+        try:
+            self.rows = self._rows_source()
+        except FileNotFoundError:
+            self._telemetry.tell({"waiting_for": "the rows ring, which feature makes"})
+            return False
+        self._telemetry.tell({"waiting_for": "", "model": self.model.name, "provider": self.model.provider,
+                              "window": self.model.window})
+        self._greet()
+        return True
+
+    def do_work(self) -> int:
+        handled = 0
+        while (message := self._work.recv()) is not None:
+            handled += 1
+            self._serve(decode(message, Work))
+        if not handled and self._clock.monotonic_ns() - self._quiet_since > _GREETING_NS:
+            self._greet()
+        return handled
+
+    def wait(self, timeout_ms: float) -> None:
+        if self._poller is None:
+            self._poller = Poller()
+            self._poller.add(self._work)
+        self._poller.wait(timeout_ms)
+
+    def _serve(self, work: list[Work]) -> None:
+        rows = self.rows
+        if work[0].epoch != rows.tag:
+            rows = self._attach_again()
+        predictions: list[Prediction] = []
+        asked = 0
+        for item in work:
+            asked += item.last - item.first + 1
+            if rows is None or item.epoch != rows.tag:
+                self._telemetry.add("stale_refs")
+            elif item.first == item.last:
+                self._predict(item, predictions)
+            else:
+                self._predict_run(item, predictions)
+        self._telemetry.add("work", len(work))
+        self._telemetry.add("rows", asked)
+        if predictions:
+            self._telemetry.add("predictions", len(predictions))
+            if not self._predictions.send(encode(predictions)):
+                self._telemetry.add("predictions_refused", len(predictions))
+        self._lease = work[0].lease
+        self._credit(asked, asked - len(predictions))
+
+    def _predict(self, item: Work, predictions: list[Prediction]) -> None:
+        """One row. The oldest row of the window is looked at before and after: the writer overwrites it first."""
+        rows, model, length = self.rows, self.model, self.model.window
+        symbol, seq = item.symbol, item.last
+        start = self._clock.monotonic_ns()
+        meta = rows.read_meta(symbol, seq)
+        if meta is None or not rows.holds(symbol, seq - length + 1):
+            self._telemetry.add("invalid")
+            return
+        if meta[layout.ROW_RUN] < length:
+            self._telemetry.add("cold")
+            return
+        window = rows.window(symbol, seq, length)
+        p_up, p_down = model.predict(window)
+        volatility = float(window[-1, self._volatility])
+        end = self._clock.monotonic_ns()
+        if not rows.holds(symbol, seq - length + 1):
+            self._telemetry.add("invalid")
+            return
+        self._telemetry.observe("inference", end - start)
+        predictions.append(self._prediction(item, meta, p_up, p_down, volatility, start, end))
+
+    def _predict_run(self, item: Work, predictions: list[Prediction]) -> None:
+        """Consecutive rows of one symbol as one batch."""
+        rows, model, length = self.rows, self.model, self.model.window
+        symbol = item.symbol
+        start = self._clock.monotonic_ns()
+        metas = [(seq, rows.read_meta(symbol, seq)) for seq in range(item.first, item.last + 1)]
+        usable = [(seq, meta) for seq, meta in metas if meta is not None and meta[layout.ROW_RUN] >= length
+                  and rows.holds(symbol, seq - length + 1)]
+        self._telemetry.add("invalid", len(metas) - len(usable))
+        if not usable:
+            return
+        windows = [rows.window(symbol, seq, length) for seq, _ in usable]
+        found = model.predict_batch(windows)
+        volatility = [float(window[-1, self._volatility]) for window in windows]
+        end = self._clock.monotonic_ns()
+        self._telemetry.observe("inference", end - start)
+        self._telemetry.add("batches")
+        for (seq, meta), (p_up, p_down), vol in zip(usable, found.tolist(), volatility):
+            if rows.holds(symbol, seq - length + 1):
+                predictions.append(self._prediction(item, meta, p_up, p_down, vol, start, end))
+            else:
+                self._telemetry.add("invalid")
+
+    def _prediction(self, item: Work, meta: tuple[int, ...], p_up: float, p_down: float, volatility: float,
+                    start: int, end: int) -> Prediction:
+        return Prediction(item.symbol, self._worker, item.epoch, meta[layout.ROW_SEQ], meta[layout.ROW_VENUE_ID],
+                          meta[layout.ROW_KIND], meta[layout.ROW_EVENT_NS], self.model.id, p_up, p_down, volatility,
+                          meta[layout.ROW_BID], meta[layout.ROW_ASK], meta[layout.ROW_RECV_NS],
+                          meta[layout.ROW_BOOK_NS], meta[layout.ROW_WRITTEN_NS], item.dispatched_ns, start, end)
+
+    def _credit(self, done: int, invalid: int) -> None:
+        self._quiet_since = self._clock.monotonic_ns()
+        if not self._credits.send(encode([Credit(self._worker, self._incarnation, self._lease, done, invalid,
+                                                 self.model.window)])):
+            self._telemetry.add("credits_refused")
+
+    def _greet(self) -> None:
+        """Also says again what a feature stage that died did not hear; and finds its new rows."""
+        if self.rows is not None and self.rows.retired:
+            self._attach_again()
+        self._credit(0, 0)
+
+    def _attach_again(self) -> Rows | None:
+        try:
+            self.rows = self._rows_source()
+        except FileNotFoundError:
+            self._telemetry.tell({"waiting_for": "the rows ring, which feature makes"})
+        return self.rows
+
+
+@click.command()
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+@click.option("--worker", type=click.IntRange(0, 63), default=0, show_default=True, help="Number of this worker.")
+@click.option("--check", is_flag=True, help="Load the model, say what it is, and end.")
+def inference(path: str | None, worker: int, check: bool) -> None:
+    """Predict rows with an ONNX model.
+
+    \b
+    Receives  work-K (Work, from feature); binds it.
+    Sends     predictions (Prediction, to executor) and credits (Credit, to feature).
+    Memory    reads the rows ring in place.
+    Taps      alpha tap predictions, alpha tap credits
+    Starts in any order: it waits for the rows ring. Several workers: --worker 0, --worker 1, ...
+    """
+    with exit_on_error():
+        config = load(path)
+        settings = config.inference
+        # A wrong model is refused before anything is bound.
+        model = Model.load(config.path(settings.model), COLUMNS, SCHEMA_HASH, settings.providers,
+                           settings.allow_fallback)
+        if check:
+            click.echo(f"{model.name}: window {model.window}, provider {model.provider}")
+            return
+        run(f"inference-{worker}", config, lambda network, telemetry: _build(config, worker, model, network, telemetry),
+            COUNTERS, TIMERS, core="inference")
+
+
+def _build(config: Config, worker: int, model: Model, network: Network, telemetry: Telemetry) -> Inference:
+    taps = [network.tap(link, str(worker)) if config.tap.enabled else None for link in ("credits", "predictions")]
+    return Inference(config, SystemClock(), telemetry, worker, network.pull(f"work-{worker}"),
+                     network.push("credits", taps[0]), network.push("predictions", taps[1]), model)

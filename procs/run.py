@@ -1,0 +1,328 @@
+"""run: everything under supervisord, one live line a second, a summary at the end.
+
+Starts nothing that `supervisord -c supervisord.conf` would not; it renders that file with this run's
+configuration, watches the stages' telemetry from outside, and stops supervisord when it is done.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import xmlrpc.client
+from pathlib import Path
+
+import click
+
+from common import shm
+from common.captures import describe
+from common.config import DEFAULT_FILE, ENV_CONFIG, Config, load
+from common.errors import AlphaError, ConfigError, ResourceError
+from common.links import lock_file, private_folder
+from common.overview import Overview
+from common.stage import exit_on_error
+
+ROOT = Path(__file__).resolve().parent.parent
+_START_LIMIT_S = 120.0
+
+
+class Duration(click.ParamType):
+    """`90`, `90s`, `2m`, `1h`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value, param, context) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
+        if not found or not float(found[1]):
+            self.fail(f"{value!r} is not a duration; write 90s, 2m or 1h", param, context)
+        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+@click.command()
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+@click.option("--for", "seconds", type=Duration(), help="Stop after so long, for example 60s (default: on Ctrl-C).")
+@click.option("--summary", type=click.Path(dir_okay=False, writable=True), help="Write the summary here, as JSON.")
+@click.option("--capture", "captures", multiple=True, type=click.Path(exists=True, dir_okay=False),
+              help="Serve this recording instead of the synthetic market; may be repeated, in order.")
+@click.option("--speed", type=click.FloatRange(0), help="Of a recording: 1 as recorded, 0 as fast as it is read.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Inference workers.")
+@click.option("--rate", type=click.FloatRange(1), help="Synthetic market: messages per second.")
+@click.option("--seed", type=int, help="Synthetic market: seed.")
+@click.option("--model", help="ONNX model to use.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON at the end.")
+def run(path: str | None, seconds: float | None, summary: str | None, captures: tuple[str, ...], speed: float | None,
+        workers: int | None, rate: float | None, seed: int | None, model: str | None, as_json: bool) -> None:
+    """Start exchange, ingest, feature, workers and executor under supervisord, and show them running.
+
+    \b
+    alpha run                                    the synthetic market, until Ctrl-C
+    alpha run --for 60s --summary out.json
+    alpha run --capture day1.gz --capture day2.gz --speed 10
+
+    Logs are in the state folder (.alpha/log). Stops cleanly on Ctrl-C and on SIGTERM.
+    """
+    with exit_on_error():
+        overrides = _overrides(captures, speed, workers, rate, seed, model)
+        environment = {**os.environ, **overrides}
+        config = load(path, environment)
+        Session(config, path, environment).go(seconds, summary, as_json)
+
+
+def _overrides(captures, speed, workers, rate, seed, model) -> dict[str, str]:
+    """The command line as environment, which every stage reads."""
+    given = {"EXCHANGE__SPEED": speed, "INFERENCE__WORKERS": workers, "EXCHANGE__RATE": rate, "EXCHANGE__SEED": seed,
+             "INFERENCE__MODEL": model and str(Path(model).resolve())}
+    if captures:
+        told = describe(captures)
+        given |= {"EXCHANGE__CAPTURES": json.dumps([str(Path(name).resolve()) for name in captures]),
+                  "MARKET__VENUE": told.venue, "MARKET__SYMBOLS": json.dumps(list(told.symbols)),
+                  "EXECUTOR__GATEWAY": "paper"}
+    return {f"ALPHA_{key}": json.dumps(value) if not isinstance(value, str) else value
+            for key, value in given.items() if value is not None}
+
+
+class Session:
+    """One run, from checks to summary."""
+
+    def __init__(self, config: Config, path: str | None, environment: dict[str, str]) -> None:
+        self.config, self.environment = config, environment
+        self._source = Path(path or environment.get(ENV_CONFIG) or DEFAULT_FILE).resolve()
+        self.overview = Overview(config.instance.name)
+        self.stages = ["exchange", "ingest", "feature", *(f"inference-{k}" for k in range(config.inference.workers)),
+                       "executor"]
+        self._stopping = False
+        self._lively = sys.stderr.isatty()
+        self._control = config.run_dir / "supervisor.sock"
+
+    def go(self, seconds: float | None, summary: str | None, as_json: bool) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        private_folder(self.config.run_dir)
+        (self.config.state_dir / "log").mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = lock_file(self.config.run_dir / "run.lock", f"instance {self.config.instance.name}")
+        try:
+            self._check()
+            started = time.monotonic()
+            supervisor = self._start()
+            try:
+                self._await_ready(supervisor)
+                first_decision = self._show(started, seconds, supervisor)
+            finally:
+                self._end(supervisor)
+            told = self._summary(started, first_decision)
+        finally:
+            os.close(lock)
+        if summary:
+            Path(summary).write_text(json.dumps(told, indent=1) + "\n")
+        print(json.dumps(told, indent=1) if as_json else _text(told))
+        if told["shm_leaked"] or (told["errors"] and not self._stopping):
+            raise AlphaError("the run was not clean", where=f"errors={told['errors']}, shm_leaked={told['shm_leaked']}",
+                             remedy=f"see {self.config.state_dir / 'log'}")
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+
+    def _say(self, text: str, passing: bool = False) -> None:
+        """A line of progress; a passing one is overwritten by the next where there is a terminal."""
+        if self._lively:
+            sys.stderr.write(f"\r\033[K{text}" + ("" if passing else "\n"))
+        elif not passing:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def _check(self) -> None:
+        """What would make a stage fail at its start is said here, once and plainly."""
+        settings = self.config
+        swept = shm.sweep(settings.instance.name)
+        if swept:
+            self._say(f"removed {len(swept)} shared-memory blocks that a killed run had left")
+        held = shm.leaked(settings.instance.name)
+        if held:
+            raise ResourceError("a stage of this instance runs already", where=", ".join(held),
+                                remedy="stop it, or choose another instance.name")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.exchange.host, settings.exchange.port))
+            except OSError as error:
+                raise ResourceError("the port of the loopback exchange is taken",
+                                    where=f"{settings.exchange.host}:{settings.exchange.port}: {error.strerror}",
+                                    remedy="stop what listens there, or set ALPHA_EXCHANGE__PORT with "
+                                           "ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and "
+                                           "ALPHA_EXECUTOR__BASE_URL") from None
+        self._say("compiling kernels (seconds, the first time)", passing=True)
+        self._tool("warm")
+        self._say("checking the model", passing=True)
+        self._tool("inference", "--check")
+
+    def _tool(self, *arguments: str) -> None:
+        """One of our own commands as a short process, so that its imports stay out of this one."""
+        done = subprocess.run([sys.executable, "-m", "procs.cli", *arguments], env=self._stage_environment(),
+                              capture_output=True, text=True, cwd=ROOT)
+        if done.returncode:
+            error = AlphaError(done.stderr.strip().removeprefix("alpha: ") or f"alpha {arguments[0]} failed")
+            error.exit_code = done.returncode
+            raise error
+
+    def _stage_environment(self) -> dict[str, str]:
+        environment = {**self.environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        if self._source.exists():
+            environment[ENV_CONFIG] = str(self._source)
+        return environment
+
+    def _start(self) -> subprocess.Popen:
+        conf = self.config.run_dir / "supervisord.conf"
+        conf.write_text(render((ROOT / "supervisord.conf").read_text(), self.config, self._source))
+
+        def become_child() -> None:  # dies, and stops all, when this process is killed
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+        # A session of its own: Ctrl-C is for this process, which then stops the stages in order.
+        return subprocess.Popen([sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(conf)],
+                                env=self._stage_environment(), cwd=self.config.base, start_new_session=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=become_child)
+
+    def _await_ready(self, supervisor: subprocess.Popen) -> None:
+        limit = time.monotonic() + _START_LIMIT_S
+        while not self._stopping:
+            self.overview.refresh()
+            waiting = [name for name in self.stages if not self.overview.ready(name)]
+            if not waiting:
+                self._say(f"ready: {', '.join(self.stages)}")
+                return
+            self._say("starting: " + ", ".join(f"{name} ({self._waits(name)})" for name in waiting), passing=True)
+            failed = self._failed(waiting)
+            if failed or supervisor.poll() is not None or time.monotonic() > limit:
+                raise ResourceError(f"stage {failed or waiting[0]} does not start",
+                                    where=self._last_words(failed or waiting[0]),
+                                    remedy=f"see {self.config.state_dir / 'log'}")
+            time.sleep(0.1)
+
+    def _waits(self, stage: str) -> str:
+        telemetry = self.overview.stages.get(stage)
+        return (telemetry.told().get("waiting_for") if telemetry else None) or "starting"
+
+    def _failed(self, waiting: list[str]) -> str | None:
+        """A stage that has ended by itself more than once before it was ready."""
+        with contextlib.suppress(OSError, xmlrpc.client.Error):
+            for process in self._supervisor().getAllProcessInfo():
+                if process["name"] in waiting and process["statename"] in ("BACKOFF", "FATAL"):
+                    return process["name"]
+        return None
+
+    def _supervisor(self):
+        from supervisor.xmlrpc import SupervisorTransport
+
+        transport = SupervisorTransport(None, None, f"unix://{self._control}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def _last_words(self, stage: str) -> str:
+        with contextlib.suppress(OSError, IndexError):
+            return (self.config.state_dir / "log" / f"{stage}.log").read_text().strip().splitlines()[-1]
+        return "it left no word in its log"
+
+    def _show(self, started: float, seconds: float | None, supervisor: subprocess.Popen) -> float | None:
+        """A line a second until it is time to stop; returns the seconds to the first decision."""
+        first_decision = None
+        before, histograms, then = self.overview.numbers(), self.overview.histograms(), time.monotonic()
+        end = time.monotonic() + seconds if seconds else None
+        while not self._stopping and (end is None or time.monotonic() < end):
+            self._pause(min(1.0, end - time.monotonic()) if end else 1.0, started)
+            self.overview.refresh()
+            if supervisor.poll() is not None:
+                raise ResourceError("supervisord has ended", where=f"exit code {supervisor.returncode}",
+                                    remedy=f"see {self.config.state_dir / 'log' / 'supervisord.log'}")
+            numbers, now = self.overview.numbers(), time.monotonic()
+            if numbers["decisions"] and first_decision is None:
+                first_decision = now - started
+            self._say(_line(now - started, now - then, before, numbers, self.overview.latency_us(histograms)))
+            before, histograms, then = numbers, self.overview.histograms(), now
+            if self.config.exchange.captures and self._capture_finished():
+                self._say("the recording has been played to its end")
+                break
+        return first_decision
+
+    def _pause(self, seconds: float, started: float) -> None:
+        end = time.monotonic() + max(0.0, seconds)
+        while not self._stopping and (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.1, left))
+
+    def _capture_finished(self) -> bool:
+        address = f"http://{self.config.exchange.host}:{self.config.exchange.port}/loopback/status"
+        with contextlib.suppress(urllib.error.URLError, OSError, ValueError):
+            with urllib.request.urlopen(address, timeout=1) as answer:
+                return bool(json.load(answer)["finished"])
+        return False
+
+    def _end(self, supervisor: subprocess.Popen) -> None:
+        self._say("stopping", passing=True)
+        supervisor.terminate()
+        try:
+            supervisor.wait(45)
+        except subprocess.TimeoutExpired:
+            os.killpg(supervisor.pid, signal.SIGKILL)
+            supervisor.wait()
+        self._say("stopped")
+
+    def _summary(self, started: float, first_decision: float | None) -> dict:
+        left = shm.sweep(self.config.instance.name)
+        return {"seconds": round(time.monotonic() - started, 3),
+                "start_to_first_decision_s": first_decision and round(first_decision, 3),
+                **self.overview.summary(), "shm_leaked": len(left), "leaked": left,
+                "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
+                            "system": platform.platform(), "processor": _processor()}}
+
+
+def render(text: str, config: Config, source: Path) -> str:
+    """supervisord.conf for this configuration: absolute paths, the number of workers, the sockets."""
+    text = text.replace("%(here)s/.alpha/supervisor.sock", str(config.run_dir / "supervisor.sock"))
+    text = text.replace("%(here)s/.alpha", str(config.state_dir)).replace("%(here)s/alpha.toml", str(source))
+    text, found = re.subn(r"(?m)^numprocs=\d+$", f"numprocs={config.inference.workers}", text)
+    if found != 1:
+        raise ConfigError("supervisord.conf has no single numprocs line", where=f"found {found}")
+    return text.replace("%(here)s", str(ROOT))
+
+
+def _line(elapsed: float, interval: float, before: dict, now: dict, latency: dict) -> str:
+    def rate(name: str) -> str:
+        return f"{(now[name] - before[name]) / interval:,.0f}/s"
+
+    decided = latency.get("tick_to_decision", {"p50": 0, "p99": 0})
+    return (f"{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}  ticks {rate('ticks')}  predictions {rate('predictions')}"
+            f"  decisions {now['decisions']:,}  orders {now['orders']:,}  fills {now['fills']:,}"
+            f"  position {now['position']:,.0f}  pnl {now['pnl']:+,.2f}"
+            f"  tick-to-decision p50 {decided['p50']:,.0f} us p99 {decided['p99']:,.0f} us"
+            f"  skips {now['skipped']:,}" + ("  HALTED" if now["halted"] else ""))
+
+
+def _text(told: dict) -> str:
+    """The summary for people."""
+    lines = [f"ran {told['seconds']:.1f} s, first decision after {told['start_to_first_decision_s'] or 0:.1f} s; "
+             f"restarts {told['restarts']}, errors {told['errors']}, shared memory left {told['shm_leaked']}"]
+    lines.append("  " + ", ".join(f"{name} {told[name]:,}" for name in (
+        "frames", "ticks", "rows", "predictions", "skipped", "decisions", "orders", "fills", "gaps")))
+    lines.append(f"  position {told['position']:,.2f}, pnl {told['pnl']:+,.2f} "
+                 f"(realised {told['realised']:+,.2f}, unrealised {told['unrealised']:+,.2f}, fees {told['fees']:,.2f})")
+    if told["refusals"]:
+        lines.append("  refused: " + ", ".join(f"{reason} {count:,}" for reason, count in told["refusals"].items()))
+    for station, measured in told["latency_us"].items():
+        if measured["count"]:
+            lines.append(f"  {station:<17} p50 {measured['p50']:>8,.0f} us  p99 {measured['p99']:>8,.0f} us  "
+                         f"p99.9 {measured['p999']:>8,.0f} us  of {measured['count']:,}")
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

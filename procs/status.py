@@ -1,0 +1,71 @@
+"""status: what runs, what it waits for, what is in force, and the counts."""
+
+import json
+import sys
+
+import click
+
+from common import shm
+from common.config import load
+from common.overview import Overview
+from common.stage import exit_on_error
+
+
+@click.command()
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(path: str | None, as_json: bool) -> None:
+    """Show each stage, what it waits for, where it is placed, and the counts of the pipeline.
+
+    Exit code 0 if every stage that was started is ready, 1 if not, 7 if nothing runs.
+    """
+    with exit_on_error():
+        config = load(path)
+        overview = Overview(config.instance.name)
+        overview.refresh()
+        stages = {name: _stage(overview, name) for name in sorted(overview.stages)}
+        ready = all(stage["ready"] for stage in stages.values())
+        if as_json:
+            print(json.dumps({"instance": config.instance.name, "ready": ready and bool(stages), "stages": stages,
+                              **overview.summary(), "blocks": shm.leaked(config.instance.name)}, indent=1))
+        elif stages:
+            _print(config.instance.name, stages, overview)
+        else:
+            print(f"nothing of instance {config.instance.name!r} runs; start it with: alpha run")
+    sys.exit(7 if not stages else 0 if ready else 1)
+
+
+def _stage(overview: Overview, name: str) -> dict:
+    telemetry = overview.stages[name]
+    return {"ready": overview.ready(name), "pid": telemetry.get("pid"), "starts": telemetry.get("starts"),
+            "errors": telemetry.get("errors"), "age_s": round(overview.age_s(name), 3), **telemetry.told(),
+            "counters": telemetry.values(),
+            "timers_us": {timer: {key: value if key == "count" else value / 1000
+                                  for key, value in telemetry.quantiles(timer).items()}
+                          for timer in telemetry.timers}}
+
+
+def _print(instance: str, stages: dict[str, dict], overview: Overview) -> None:
+    print(f"instance {instance}")
+    for name, stage in stages.items():
+        state = "ready" if stage["ready"] else "not responding" if stage["age_s"] > 2 else "waiting"
+        waits = f" for {stage['waiting_for']}" if stage.get("waiting_for") else ""
+        print(f"  {name:<12} {state + waits:<28} pid {stage['pid']:<8} starts {stage['starts']}  errors {stage['errors']}")
+        known = {"ready", "pid", "starts", "errors", "age_s", "waiting_for", "counters", "timers_us"}
+        words = [f"{key}={_short(value)}" for key, value in stage.items() if key not in known]
+        if words:
+            print(f"  {'':<12} {'  '.join(words)}")
+    numbers = overview.summary()
+    for key in ("refusals", "latency_us"):
+        numbers.pop(key)
+    print("  " + "  ".join(f"{key} {_short(value)}" for key, value in numbers.items()))
+    for reason, count in overview.refusals().items():
+        print(f"    refused {count:>9}  {reason}")
+    for station, measured in overview.latency_us().items():
+        if measured["count"]:
+            print(f"    {station:<17} p50 {measured['p50']:>9.1f} us   p99 {measured['p99']:>9.1f} us   "
+                  f"p99.9 {measured['p999']:>9.1f} us   of {measured['count']}")
+
+
+def _short(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else json.dumps(value) if isinstance(value, (dict, list)) else str(value)

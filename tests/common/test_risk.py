@@ -1,0 +1,151 @@
+"""Every check refuses alone, for each of its reasons, and passes at its limit; found because it is listed."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.config import Risk
+from common.fixed import SCALE
+from common.orders import BUY, SELL
+from common.risk import ADMISSION, ORDER, REASONS, Account, Limits, Proposal, Rate, Refusal, Standing, exposure
+from common.wire import Prediction
+
+NOW = 10**12
+MS = 10**6
+LIMITS = Limits.of(Risk())
+PREDICTION = Prediction(symbol=0, worker=0, epoch=7, seq=100, venue_id=0, kind=1, event_ns=0, model=0, p_up=0.9,
+                        p_down=0.1, vol=1.0, bid=0, ask=0, recv_ns=NOW - MS, book_ns=0, row_ns=0,
+                        dispatched_ns=0, start_ns=0, end_ns=0)
+GOOD = Proposal(side=BUY, qty=SCALE, lot=SCALE // 100, price=100 * SCALE, bid=9999 * SCALE // 100, ask=100 * SCALE,
+                book_valid=True, book_age_ns=MS, position=0, open_qty=0, other_gross=0, rate_ready=True,
+                since_order_ns=10**10, day_loss=0)
+
+#: reason -> (what is wrong, the same just within the limit or None where there is no such thing)
+ORDER_CASES = {
+    "BOOK_INVALID": (dict(book_valid=False), None),
+    "BOOK_EMPTY": (dict(bid=0), None),
+    "BOOK_CROSSED": (dict(bid=100 * SCALE), dict(bid=100 * SCALE - 1)),
+    "BOOK_STALE": (dict(book_age_ns=5000 * MS + 1), dict(book_age_ns=5000 * MS)),
+    "LOSS_DAILY": (dict(day_loss=5000 * SCALE + 1), dict(day_loss=5000 * SCALE)),
+    "RATE_SYMBOL": (dict(since_order_ns=250 * MS - 1), dict(since_order_ns=250 * MS)),
+    "RATE_ORDERS": (dict(rate_ready=False), None),
+    "QUANTITY_ZERO": (dict(qty=0), dict(qty=SCALE // 100)),
+    "QUANTITY_LOT": (dict(qty=SCALE + 1), None),
+    "NOTIONAL_ORDER": (dict(qty=100 * SCALE + SCALE // 100), dict(qty=100 * SCALE)),
+    "PRICE_COLLAR": (dict(bid=99 * SCALE - SCALE // 50), dict(bid=99 * SCALE + SCALE // 50)),
+    "NOTIONAL_POSITION": (dict(position=200 * SCALE, open_qty=49 * SCALE + SCALE // 100),
+                          dict(position=200 * SCALE, open_qty=49 * SCALE)),
+    "NOTIONAL_GROSS": (dict(other_gross=79_900 * SCALE + 1), dict(other_gross=79_900 * SCALE)),
+}
+#: reason -> (changes to the prediction, to the account, to the standing)
+ADMISSION_CASES = {
+    "STATE_HALTED": ({}, dict(barred="STATE_HALTED"), {}),
+    "STATE_DISARMED": ({}, dict(barred="STATE_DISARMED"), {}),
+    "STATE_RECONCILING": ({}, dict(barred="STATE_RECONCILING"), {}),
+    "RATE_VENUE": ({}, dict(barred="RATE_VENUE"), {}),
+    "SEQUENCE_STALE": (dict(seq=99), {}, {}),
+    "SEQUENCE_EPOCH": (dict(epoch=3), {}, {}),
+    "AGE_DATA": (dict(recv_ns=NOW - 250 * MS - 1), {}, {}),
+    "ORDER_UNRESOLVED": ({}, {}, dict(unresolved=1)),
+}
+
+
+def verdicts(proposal: Proposal) -> list[Refusal]:
+    return [refusal for check in ORDER if (refusal := check.test(proposal, LIMITS)) is not None]
+
+
+def admitted(prediction: Prediction, account: Account, standing: Standing) -> list[Refusal]:
+    found = [check.test(prediction, standing, account, LIMITS, NOW) for check in ADMISSION]
+    return [refusal for refusal in found if refusal is not None]
+
+
+def world() -> tuple[Account, Standing]:
+    standing = Standing()
+    standing.epoch, standing.seq, standing.past = 7, 99, {3}
+    return Account(Rate(20.0)), standing
+
+
+def test_every_reason_of_every_check_has_a_case_here():
+    assert {*ORDER_CASES, *ADMISSION_CASES} == set(REASONS) and len(REASONS) == len(set(REASONS))
+
+
+def test_every_limit_of_the_configuration_belongs_to_a_check():
+    assert {check.limit for check in ADMISSION + ORDER} - {""} == {f.name for f in dataclasses.fields(Risk)}
+
+
+def test_a_good_proposal_passes_every_check():
+    assert verdicts(GOOD) == [] and admitted(PREDICTION, *world()) == []
+
+
+@pytest.mark.parametrize("reason", ORDER_CASES)
+def test_an_order_check_refuses_alone_and_passes_at_its_limit(reason):
+    wrong, at_the_limit = ORDER_CASES[reason]
+    assert [refusal.reason for refusal in verdicts(GOOD._replace(**wrong))] == [reason]
+    if at_the_limit is not None:
+        assert verdicts(GOOD._replace(**at_the_limit)) == []
+
+
+@pytest.mark.parametrize("reason", ADMISSION_CASES)
+def test_an_admission_check_refuses_alone(reason):
+    changes, for_account, for_standing = ADMISSION_CASES[reason]
+    account, standing = world()
+    for name, value in for_account.items():
+        setattr(account, name, value)
+    for name, value in for_standing.items():
+        setattr(standing, name, value)
+    assert [refusal.reason for refusal in admitted(PREDICTION._replace(**changes), account, standing)] == [reason]
+
+
+def test_a_refusal_names_the_value_and_the_limit():
+    [refusal] = verdicts(GOOD._replace(day_loss=6000 * SCALE))
+    assert refusal == ("LOSS_DAILY", 6000 * SCALE, 5000 * SCALE)
+
+
+def test_a_new_stream_is_followed_from_any_sequence():
+    assert admitted(PREDICTION._replace(epoch=8, seq=1), *world()) == []
+
+
+@pytest.mark.parametrize("position", [300 * SCALE, -300 * SCALE])
+def test_what_reduces_a_position_passes_although_the_position_is_above_its_limit(position):
+    reducing = GOOD._replace(position=position, side=SELL if position > 0 else BUY, other_gross=10**9 * SCALE)
+    assert verdicts(reducing) == []
+    growing = reducing._replace(side=-reducing.side)
+    assert {refusal.reason for refusal in verdicts(growing)} == {"NOTIONAL_POSITION", "NOTIONAL_GROSS"}
+
+
+def test_turning_a_position_around_is_not_reducing_it():
+    turn = GOOD._replace(side=SELL, position=260 * SCALE, qty=520 * SCALE + SCALE // 100)
+    assert "NOTIONAL_POSITION" in {refusal.reason for refusal in verdicts(turn)}
+
+
+@given(st.floats(0.1, 100), st.lists(st.integers(0, 10**9), max_size=200))
+def test_no_window_holds_more_orders_than_the_rate_and_one_burst(per_second, gaps):
+    rate, now, taken = Rate(per_second), 0, []
+    for gap in gaps:
+        now += gap
+        if rate.ready(now):
+            rate.take(now)
+            taken.append(now)
+    burst = max(1, round(per_second))
+    for first, start in enumerate(taken):
+        for last in range(first, len(taken)):
+            allowed = burst + (taken[last] - start) * per_second / 1e9
+            assert last - first + 1 <= allowed * (1 + 1e-6) + 1e-6
+
+
+def test_a_rate_of_zero_lets_nothing_pass():
+    assert not Rate(0.0).ready(10**18)
+
+
+def test_a_burst_is_allowed_and_then_the_rate():
+    rate = Rate(2.0)
+    assert [rate.ready(0) and (rate.take(0) or True) for _ in range(3)] == [True, True, False]
+    assert not rate.ready(499_999_999) and rate.ready(500_000_000)
+
+
+@given(*[st.integers(-100, 100)], *[st.integers(0, 100)] * 2)
+def test_exposure_covers_every_way_in_which_the_open_orders_can_fill(position, buys, sells):
+    worst = exposure(position, buys, sells, SCALE)
+    assert all(abs(position + b - s) <= worst for b in (0, buys) for s in (0, sells))

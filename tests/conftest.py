@@ -1,0 +1,38 @@
+"""Fixtures that all tests share."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of recorded market data: $ALPHA_RECORDINGS, or `shared/data` beside the checkout."""
+    folder = Path(os.environ.get("ALPHA_RECORDINGS", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no recordings at {folder}")
+    return folder
+
+
+@pytest.fixture
+def instance():
+    """The name of an instance of this test's own; nothing of it may be left in shared memory."""
+    from common import shm
+
+    name = f"t{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    yield name
+    left = shm.leaked(name)
+    shm.sweep(name)
+    assert left == []
+
+
+@pytest.fixture
+def run_dir():
+    """A folder for sockets: short enough for a socket's path, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="at"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
