@@ -82,12 +82,11 @@ class Account:
 class Standing:
     """What holds for one symbol. The executor keeps it; the checks read it."""
 
-    __slots__ = ("epoch", "seq", "past", "unresolved", "position", "open_buy", "open_sell", "exposure", "order_ns")
+    __slots__ = ("epoch", "seq", "unresolved", "position", "open_buy", "open_sell", "exposure", "order_ns")
 
-    def __init__(self) -> None:
-        self.epoch = 0  #: of the stream that is followed
-        self.seq = 0  #: newest prediction taken up in it
-        self.past: set[int] = set()  #: streams before it, which do not come back
+    def __init__(self, epoch: int, seq: int = 0) -> None:
+        self.epoch = epoch  #: of the stream of ticks that is followed
+        self.seq = seq  #: newest prediction taken up in it
         self.unresolved = 0  #: orders whose outcome is unknown
         self.position = 0
         self.open_buy = 0  #: what working orders may still buy
@@ -151,11 +150,10 @@ def trading_state(prediction: Prediction, standing: Standing, account: Account, 
 
 @_check(ADMISSION, "SEQUENCE_STALE", "SEQUENCE_EPOCH")
 def newer_sequence(prediction: Prediction, standing: Standing, account: Account, limits: Limits, now: int):
-    if prediction.epoch == standing.epoch:
-        if prediction.seq <= standing.seq:
-            return Refusal("SEQUENCE_STALE", prediction.seq, standing.seq)
-    elif prediction.epoch in standing.past:
+    if prediction.epoch != standing.epoch:
         return Refusal("SEQUENCE_EPOCH", prediction.epoch, standing.epoch)
+    if prediction.seq <= standing.seq:
+        return Refusal("SEQUENCE_STALE", prediction.seq, standing.seq)
 
 
 @_check(ADMISSION, "AGE_DATA", limit="max_age_ms")

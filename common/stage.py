@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from common import placement
 from common.config import Config
@@ -80,7 +80,14 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
                         "collector_frozen": frozen})
         telemetry.set("ready", 1)
         log.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
-        _loop(stage, network, telemetry, stopping)
+        try:
+            _loop(stage, network, telemetry, stopping)
+        except Exception as error:
+            telemetry.add("errors")
+            if isinstance(error, AlphaError):
+                raise
+            log.exception("crashed")
+            sys.exit(1)
         log.info("stopping")
 
 
@@ -109,7 +116,7 @@ def start_log(name: str, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def exit_on_error(as_json: bool = False):
+def exit_on_error() -> Iterator[None]:
     """Around a command: our own errors become one line on standard error and a stable exit code."""
     try:
         yield

@@ -77,19 +77,32 @@ _FORMATS: dict[type, tuple[int, str]] = {
 }
 _CODERS = {kind: (code, struct.Struct(form)) for kind, (code, form) in _FORMATS.items()}
 _BY_CODE = {code: (kind, coder) for kind, (code, coder) in _CODERS.items()}
+# A message of one record is the common case: header and record in one struct, recognised by its first bytes.
+_ALONE = {kind: (code, struct.Struct(_HEADER.format + form[1:]).pack) for kind, (code, form) in _FORMATS.items()}
+_ALONE_HEAD = {kind: (_HEADER.pack(code, VERSION, 1), _HEADER.size + coder.size, coder.unpack_from)
+               for kind, (code, coder) in _CODERS.items()}
 
 
 def encode(records: Sequence[NamedTuple]) -> bytes:
-    """One message of `records`, all of one kind, at least one. Cost: about 1 us and 0.5 us a record."""
-    code, coder = _CODERS[type(records[0])]
-    head = _HEADER.pack(code, VERSION, len(records))
+    """One message of `records`, all of one kind, at least one. Cost: under 1 us, and 0.5 us a further record."""
     if len(records) == 1:
-        return head + coder.pack(*records[0])
-    return head + b"".join([coder.pack(*record) for record in records])
+        record = records[0]
+        code, pack = _ALONE[type(record)]
+        return pack(code, VERSION, 1, *record)
+    code, coder = _CODERS[type(records[0])]
+    return _HEADER.pack(code, VERSION, len(records)) + b"".join([coder.pack(*record) for record in records])
 
 
 def decode(message: bytes, expected: type | None = None) -> list[Any]:
-    """The records of `message`. Raises WireError on another version, kind or length."""
+    """The records of `message`. Raises WireError on another version, kind or length. Cost: under 1 us."""
+    if expected is not None:
+        head, size, unpack_from = _ALONE_HEAD[expected]
+        if len(message) == size and message.startswith(head):
+            return [tuple.__new__(expected, unpack_from(message, _HEADER.size))]
+    return _decode(message, expected)
+
+
+def _decode(message: bytes, expected: type | None) -> list[Any]:
     try:
         code, version, count = _HEADER.unpack_from(message)
         kind, coder = _BY_CODE[code]
@@ -103,8 +116,6 @@ def decode(message: bytes, expected: type | None = None) -> list[Any]:
                         where=f"got {kind.__name__}, expected {expected.__name__}")
     if len(message) != _HEADER.size + count * coder.size:
         raise WireError("a message has a wrong length", where=f"{kind.__name__} x {count}: {len(message)} bytes")
-    if count == 1:
-        return [kind._make(coder.unpack_from(message, _HEADER.size))]
     return [kind._make(fields) for fields in coder.iter_unpack(memoryview(message)[_HEADER.size:])]
 
 

@@ -18,13 +18,113 @@ from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, 
 from common.scan import Scanner
 from common.venues import fields
 
-BOOK, TRADES, TICKER = "orderbook", "trades", "ticker"
+BOOK, TRADES, TICKER = "orderbook", "trades", "ticker"  #: channels
 
-_DELTA, _TICKER, _BUY, _SELL = range(4)
+_DELTA, _TICKER, _BUY, _SELL, _SNAPSHOT = range(5)
 _TEMPLATES = (
-    b'{"channel":"orderbook:%s","type":"delta","sequence":%i,"timestamp":%i,"bids":%l,"asks":%l}',
-    b'{"channel":"ticker:%s","type":"ticker","sequence":%i,"timestamp":%i,"bid":"%d","bid_size":"%d",'
-    b'"ask":"%d","ask_size":"%d","last":"%d"}',
-    b'{"channel":"trades:%s","type":"trade","id":%i,"timestamp":%i,"price":"%d","quantity":"%d","side":"BUY"}',
-    b'{"channel":"trades:%s","type":"trade","id":%i,"timestamp":%i,"price":"%d","quantity":"%d","side":"SELL"}',
+    b'{"channel":"orderbook:%s","type":"delta","sequence":%i,"timestamp":%t,"bids":%l,"asks":%l}',
+    b'{"channel":"ticker:%s","type":"ticker","sequence":%i,"timestamp":%i,"bid":"%q","bid_size":"%q","ask":"%q",'
+    b'"ask_size":"%q","last":"%_"}',
+    b'{"channel":"trades:%s","type":"trade","id":%i,"timestamp":%t,"price":"%p","quantity":"%q","side":"BUY"}',
+    b'{"channel":"trades:%s","type":"trade","id":%i,"timestamp":%t,"price":"%p","quantity":"%q","side":"SELL"}',
+    b'{"channel":"orderbook:%s","type":"snapshot","sequence":%i,"timestamp":%t,"bids":%l,"asks":%l}',
 )
+
+
+class VecTrade:
+    name = "vectrade"
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self.symbols = tuple(symbols)
+        self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
+        self._scanner = Scanner(_TEMPLATES, self.symbols)
+
+    def path(self) -> str:
+        return "/ws"
+
+    def subscriptions(self) -> list[bytes]:
+        channels = [f"{kind}:{symbol}" for symbol in self.symbols for kind in (BOOK, TRADES, TICKER)]
+        return [orjson.dumps({"action": "subscribe", "channels": channels})]
+
+    def resync(self, symbol: int) -> list[bytes]:
+        channels = [f"{BOOK}:{self.symbols[symbol]}"]
+        return [orjson.dumps({"action": action, "channels": channels}) for action in ("unsubscribe", "subscribe")]
+
+    def snapshot_request(self, symbol: int) -> HttpRequest | None:
+        return None
+
+    def decode_snapshot(self, symbol: int, body: bytes) -> Snapshot:
+        raise ContractError("this venue sends its snapshots in band", where=f"venue={self.name}")
+
+    def bridges(self, snapshot_id: int, delta: Delta) -> int:
+        return self.follows(snapshot_id, delta)
+
+    def follows(self, last_id: int, delta: Delta) -> int:
+        if delta.first_id == last_id + 1:
+            return JOINS
+        return GAP if delta.first_id > last_id else OLDER
+
+    def decode(self, frame: bytes | bytearray) -> Sequence[Event]:
+        found = self._scanner.match(frame)
+        kind, symbol, number = found[:3]
+        if kind == _DELTA:
+            return (Delta(symbol, number, number, number - 1, found[3], self._scanner.levels, found[4], found[5]),)
+        if kind == _TICKER:
+            return (Quote(symbol, number, found[4], found[5], found[6], found[7]),)
+        if kind == _BUY:
+            return (Trade(symbol, number, found[3], found[4], found[5]),)
+        if kind == _SELL:
+            return (Trade(symbol, number, found[3], found[4], -found[5]),)
+        if kind == _SNAPSHOT:
+            return (Snapshot(symbol, number, found[3], self._scanner.levels, found[4], found[5]),)
+        return fields.decode(frame, self._read)
+
+    def _read(self, data: dict) -> Sequence[Event]:
+        if "channel" not in data:
+            return (self._notice(data),)
+        channel, kind = fields.text(data, "channel"), fields.text(data, "type")
+        feed, _, symbol = channel.partition(":")
+        if (feed, kind) not in _READERS:
+            raise VenueError("unknown channel or type", where=f"channel={fields.shown(channel)}, type={fields.shown(kind)}")
+        if symbol not in self._index:
+            return (Notice("info", f"not asked for: {fields.shown(channel)}"),)
+        return (_READERS[feed, kind](data, self._index[symbol]),)
+
+    @staticmethod
+    def _notice(data: dict) -> Notice:
+        kind = fields.text(data, "type")
+        if kind == "error":
+            return Notice("error", f"{fields.text(data, 'code')}: {fields.text(data, 'message')}")
+        if kind in ("subscribed", "unsubscribed", "heartbeat"):
+            return Notice("info", kind)
+        raise VenueError("unknown type of message", where=f"type={fields.shown(kind)}")
+
+
+def _delta(data: dict, symbol: int) -> Delta:
+    levels, counts = fields.levels(data, "bids", "asks")
+    number = fields.integer(data, "sequence")
+    return Delta(symbol, number, number, number - 1, fields.time_ns(data, "timestamp"), levels, *counts)
+
+
+def _snapshot(data: dict, symbol: int) -> Snapshot:
+    levels, counts = fields.levels(data, "bids", "asks")
+    return Snapshot(symbol, fields.integer(data, "sequence"), fields.time_ns(data, "timestamp"), levels, *counts)
+
+
+def _trade(data: dict, symbol: int) -> Trade:
+    side = fields.text(data, "side")
+    if side not in ("BUY", "SELL"):
+        raise VenueError("unknown side", where=f"side={fields.shown(side)}")
+    quantity = fields.quantity(data, "quantity")
+    return Trade(symbol, fields.integer(data, "id"), fields.time_ns(data, "timestamp"), fields.price(data, "price"),
+                 quantity if side == "BUY" else -quantity)
+
+
+def _ticker(data: dict, symbol: int) -> Quote:
+    """An empty side is quoted as 0 x 0."""
+    return Quote(symbol, fields.integer(data, "sequence"), *(
+        fields.quantity(data, name) for name in ("bid", "bid_size", "ask", "ask_size")))
+
+
+_READERS = {(BOOK, "delta"): _delta, (BOOK, "snapshot"): _snapshot, (TRADES, "trade"): _trade,
+            (TICKER, "ticker"): _ticker}

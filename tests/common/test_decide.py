@@ -29,7 +29,7 @@ def prediction(p_up: float = 0.9, p_down: float | None = None, **changes) -> Pre
 
 
 def world() -> tuple[Standing, Account]:
-    return Standing(), Account(Rate(20.0))
+    return Standing(7), Account(Rate(20.0))
 
 
 def test_an_up_move_is_bought_at_the_ask_and_a_down_move_sold_at_the_bid():
@@ -38,7 +38,7 @@ def test_an_up_move_is_bought_at_the_ask_and_a_down_move_sold_at_the_bid():
     assert (up.side, up.price, down.side, down.price) == (BUY, BOOK.ask, SELL, BOOK.bid)
     assert (up.symbol, up.order_type, up.time_in_force) == ("X", "LIMIT", "IOC")
     assert up.client_id == client_order_id(7, 3, 100) == down.client_id
-    assert up.qty == 39_900_000 * 1_00 and up.qty % RULES.lot == 0  # 5000 * 0.8 / 100.01 = 39.996, in lots
+    assert up.qty == 39_996 * SCALE // 1000  # 5000 * 0.8 / 100.01 = 39.9960003...
 
 
 @pytest.mark.parametrize("p_up, p_down", [(math.nan, 0.5), (0.5, math.nan), (1.1, 0.0), (-0.1, 0.5), (0.9, 1.5),

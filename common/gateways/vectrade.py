@@ -1,0 +1,243 @@
+"""Orders over VecTrade's HTTP API.
+
+    submit      POST   /api/trade/v1/bot/orders                        201 the order; 200 the first of its client id
+    query       GET    /api/trade/v1/bot/orders?client_order_id=X      200 {"orders": [...]}, empty if unknown
+    cancel      DELETE /api/trade/v1/bot/orders/{id}                   200 the order; 409 it is final already
+    portfolio   GET    /api/trade/v1/bot/portfolio
+
+    status of a submit     means
+    200, 201               the order, as it stands after what it could do at once
+    401 403 404 409 422    refused: it has no effect
+    429                    refused; come back after Retry-After
+    none, nothing left     refused by ourselves: it never left
+    anything else          unknown
+
+The key is read from $ALPHA_BOT_KEY and travels in the header X-Bot-Key; it is never put into an error or a log.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from common import fixed
+from common.config import ENV_BOT_KEY, Config
+from common.errors import ConfigError, VenueError
+from common.events import HttpRequest
+from common.gateways import (Absent, Acked, Ended, Event, Filled, NoPortfolio, Portfolio, Throttled, Unanswered,
+                             Unknown)
+from common.http import HttpClient, Reply
+from common.orders import SIDE_NAMES, Order, State
+from common.positions import Position
+from common.ring import Books
+
+ORDERS = "/api/trade/v1/bot/orders"
+PORTFOLIO = "/api/trade/v1/bot/portfolio"
+LOOPBACK_KEY = "loopback"  #: what a loopback exchange expects where no key is set
+
+_SUBMIT, _QUERY, _CANCEL, _PORTFOLIO = "submit", "query", "cancel", "portfolio"
+_REFUSED = frozenset({400, 401, 403, 404, 405, 409, 413, 422, 429})
+_ENDS = {"FILLED": State.FILLED, "CANCELLED": State.CANCELLED, "REJECTED": State.REJECTED}
+_ALIVE = ("OPEN", "PARTIALLY_FILLED")
+_PATIENCE_NS = 1_000_000_000  # after a 429 that does not say how long
+
+
+def bot_key(base_url: str, environ: Mapping[str, str]) -> str:
+    """The secret; a loopback exchange has a default, any other host must be given one."""
+    key = environ.get(ENV_BOT_KEY, "")
+    if not key:
+        if not _is_loopback(urlsplit(base_url).hostname or ""):
+            raise ConfigError("no key for the order gateway", where=f"url={base_url}",
+                              remedy=f"set {ENV_BOT_KEY} in the environment")
+        return LOOPBACK_KEY
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ConfigError("the key for the order gateway has characters that no key has", where=ENV_BOT_KEY,
+                          remedy="set it without spaces or line ends")
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class VecTrade:
+    name = "vectrade"
+
+    def __init__(self, http: HttpClient, key: str, asset_types: Mapping[str, str], clock) -> None:
+        self._http, self._clock, self._asset_types = http, clock, asset_types
+        self._headers = (("X-Bot-Key", key), ("Accept", "application/json"))
+        self._json_headers = (*self._headers, ("Content-Type", "application/json"))
+
+    def attach(self, books: Books) -> None:
+        """The venue has its own books."""
+
+    def restore(self, positions: Mapping[str, Position]) -> None:
+        """The venue has its own record."""
+
+    def submit(self, order: Order) -> None:
+        body = orjson.dumps({
+            "symbol": order.symbol, "asset_type": self._asset_types.get(order.symbol, "CRYPTO"),
+            "side": SIDE_NAMES[order.side], "order_type": order.order_type, "quantity": fixed.text(order.qty),
+            "limit_price": fixed.text(order.price), "time_in_force": order.time_in_force,
+            "client_order_id": order.client_id})
+        self._http.submit(HttpRequest("POST", ORDERS, self._json_headers, body), (_SUBMIT, order))
+
+    def query(self, order: Order) -> None:
+        path = f"{ORDERS}?client_order_id={quote(order.client_id, safe='')}"
+        self._http.submit(HttpRequest("GET", path, self._headers), (_QUERY, order))
+
+    def cancel(self, order: Order, venue_id: str) -> None:
+        path = f"{ORDERS}/{quote(venue_id, safe='')}"
+        self._http.submit(HttpRequest("DELETE", path, self._headers), (_CANCEL, order))
+
+    def portfolio(self) -> None:
+        self._http.submit(HttpRequest("GET", PORTFOLIO, self._headers), (_PORTFOLIO, None))
+
+    def work(self) -> list[Event]:
+        events: list[Event] = []
+        for reply in self._http.work():
+            kind, order = reply.token
+            if reply.status == 429:
+                events.append(Throttled(self._clock.monotonic_ns() + _retry_after_ns(reply)))
+            try:
+                events += _ANSWERS[kind](order, reply)
+            except VenueError as error:
+                events.append(_without_answer(kind, order, str(error)))
+        return events
+
+    @property
+    def busy(self) -> bool:
+        return self._http.in_flight > 0
+
+    @property
+    def wants_write(self) -> bool:
+        return self._http.wants_write
+
+    def fileno(self) -> int:
+        return self._http.fileno()
+
+    def due_ns(self) -> int:
+        return self._http.deadline_ns()
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def create(config: Config, clock, environ: Mapping[str, str]) -> VecTrade:
+    url = config.executor.base_url
+    asset_types = {symbol: config.instrument(symbol).asset_type for symbol in config.market.symbols}
+    return VecTrade(HttpClient(url, config.executor.timeout_s, clock), bot_key(url, environ), asset_types, clock)
+
+
+# ---- answers: each takes the order and the reply, returns events, and raises VenueError for nonsense
+
+def _submitted(order: Order, reply: Reply) -> list[Event]:
+    if reply.status in (200, 201):
+        return _order_events(order, _parsed(reply), reply)
+    if reply.status in _REFUSED:
+        return [Ended(order.client_id, State.REJECTED, 0, _complaint(reply))]
+    if not reply.sent:
+        return [Ended(order.client_id, State.REJECTED, 0, f"it never left: {reply.error}")]
+    return [Unknown(order.client_id, _complaint(reply))]
+
+
+def _queried(order: Order, reply: Reply) -> list[Event]:
+    if reply.status != 200:
+        return [Unanswered(order.client_id, _complaint(reply))]
+    found = _field(_parsed(reply), "orders", list)
+    if not found:
+        return [Absent(order.client_id)]
+    return _order_events(order, found[0], reply._replace(sent_ns=0))
+
+
+def _cancelled(order: Order, reply: Reply) -> list[Event]:
+    if reply.status != 200:
+        return [Unanswered(order.client_id, _complaint(reply))]
+    return _order_events(order, _parsed(reply), reply._replace(sent_ns=0))
+
+
+def _held(order: None, reply: Reply) -> list[Event]:
+    if reply.status != 200:
+        return [NoPortfolio(_complaint(reply))]
+    positions = {}
+    for told in _field(_parsed(reply), "positions", list):
+        qty = fixed.parse(_field(told, "quantity", str), "quantity")
+        if qty:
+            price = fixed.parse(_field(told, "average_price", str), "average_price")
+            positions[_field(told, "symbol", str)] = (qty, price)
+    return [Portfolio(positions)]
+
+
+_ANSWERS = {_SUBMIT: _submitted, _QUERY: _queried, _CANCEL: _cancelled, _PORTFOLIO: _held}
+
+
+def _without_answer(kind: str, order: Order | None, reason: str) -> Event:
+    if kind == _PORTFOLIO:
+        return NoPortfolio(reason)
+    return (Unknown if kind == _SUBMIT else Unanswered)(order.client_id, reason)
+
+
+def _order_events(order: Order, told: Any, reply: Reply) -> list[Event]:
+    """The whole order as the venue tells it: that it has it, its fills, and its end if it is there."""
+    for name, ours in (("client_order_id", order.client_id), ("symbol", order.symbol),
+                       ("side", SIDE_NAMES[order.side])):
+        if _field(told, name, str) != ours:
+            raise VenueError("the venue answers with another order", where=f"{name}={told[name]!r}, ours {ours!r}")
+    if fixed.parse(_field(told, "quantity", str), "quantity") != order.qty:
+        raise VenueError("the venue answers with another order",
+                         where=f"quantity={told['quantity']}, ours {fixed.text(order.qty)}")
+    events: list[Event] = [Acked(order.client_id, _field(told, "id", str), reply.sent_ns, reply.done_ns)]
+    for fill in _field(told, "fills", list):
+        qty, price, fee = (fixed.parse(_field(fill, name, str), name) for name in ("quantity", "price", "fee"))
+        if qty <= 0 or price <= 0:
+            raise VenueError("a fill has no quantity or no price", where=f"quantity={qty}, price={price}")
+        events.append(Filled(order.client_id, _field(fill, "id", str), qty, price, fee,
+                             _field(fill, "timestamp", int) * 1_000_000))
+    status = _field(told, "status", str)
+    if status in _ENDS:
+        filled = fixed.parse(_field(told, "filled_quantity", str), "filled_quantity")
+        events.append(Ended(order.client_id, _ENDS[status], filled, str(told.get("rejection_reason") or "")[:200]))
+    elif status not in _ALIVE:
+        raise VenueError("an order has a status that does not exist", where=f"status={status!r}")
+    return events
+
+
+def _parsed(reply: Reply) -> Any:
+    try:
+        return orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        raise VenueError("an answer is not JSON", where=f"status={reply.status}, body={reply.body[:80]!r}") from None
+
+
+def _field(told: Any, name: str, kind: type) -> Any:
+    """`told[name]`; ids may come as numbers."""
+    value = told.get(name) if isinstance(told, dict) else None
+    if kind is str and name == "id" and type(value) is int:
+        return str(value)
+    if type(value) is not kind:
+        raise VenueError("an answer lacks a field or has it in another type",
+                         where=f"{name}={value!r}, expected {kind.__name__}")
+    return value
+
+
+def _complaint(reply: Reply) -> str:
+    """What went wrong, in the venue's own words where it has some."""
+    if not reply.status:
+        return reply.error
+    text = ""
+    try:
+        error = orjson.loads(reply.body)["error"]
+        text = ": " + " ".join(str(error[key]) for key in ("code", "field", "message") if error.get(key))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        text = f": {reply.body[:80]!r}" if reply.body else ""
+    return f"HTTP {reply.status}{text}"[:200]
+
+
+def _retry_after_ns(reply: Reply) -> int:
+    text = reply.headers.get("retry-after", "")
+    return int(text) * 1_000_000_000 if text.isdecimal() and len(text) < 6 else _PATIENCE_NS

@@ -1,0 +1,90 @@
+"""The kill switch: a file. While `<run_dir>/halt.json` exists, no order leaves and working ones are cancelled.
+
+A file works from any process, outlives a restart of everything but the machine, and costs the executor one `stat`
+before each order. The executor uses it too when it halts itself, so that there is one place to look and one
+way back: `resume`. Its existence is what halts; what it says is for people.
+
+`armed.json` beside it is the opposite, for live venues only: without it nothing trades, and the executor
+removes it whenever it starts.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from common.errors import ResourceError
+
+FILE, ARMED_FILE = "halt.json", "armed.json"
+
+
+class Halt(NamedTuple):
+    who: str
+    when_ns: int  #: Unix ns; 0 if the file does not say
+    why: str
+
+
+def halt(run_dir: Path, reason: str, who: str = "user") -> Halt:
+    """Stop trading. An earlier halt stays as it is: the first reason is the one to look into."""
+    found = state(run_dir)
+    if found is None:
+        found = Halt(who, time.time_ns(), reason)
+        _write(run_dir / FILE, found._asdict())
+    return found
+
+
+def resume(run_dir: Path) -> Halt | None:
+    """Allow trading again; returns the halt that is lifted, None if there was none."""
+    found = state(run_dir)
+    (run_dir / FILE).unlink(missing_ok=True)
+    return found
+
+
+def state(run_dir: Path) -> Halt | None:
+    """The halt in force, or None."""
+    try:
+        text = (run_dir / FILE).read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Halt("?", 0, f"the halt file cannot be read: {error.strerror}")
+    try:
+        told = json.loads(text)
+        return Halt(str(told["who"]), int(told["when_ns"]), str(told["why"]))
+    except (ValueError, KeyError, TypeError):
+        return Halt("?", 0, "the halt file says nothing that can be read")
+
+
+def present(path: str | Path) -> bool:
+    """Whether the file is there, as the executor asks before each order. About 3 us. What cannot be looked at
+    counts as there: in doubt, nothing trades."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def arm(run_dir: Path, who: str = "user") -> None:
+    """Allow trading on a live venue until the executor starts again."""
+    _write(run_dir / ARMED_FILE, {"who": who, "when_ns": time.time_ns()})
+
+
+def disarm(run_dir: Path) -> None:
+    (run_dir / ARMED_FILE).unlink(missing_ok=True)
+
+
+def _write(path: Path, told: dict) -> None:
+    """Whole or not at all, readable by this user alone."""
+    draft = path.with_suffix(f".{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(told, file)
+        os.replace(draft, path)
+    except OSError as error:
+        raise ResourceError("cannot write the kill switch", where=f"{path}: {error.strerror}",
+                            remedy="stop the executor instead") from None

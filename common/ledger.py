@@ -1,0 +1,199 @@
+"""What we hold and what is out, in memory: positions, working orders, and the numbers that the checks read.
+Pure: what a gateway says goes in, and `entries` collects what the journal must be told.
+
+An entry is a method of the journal and its arguments; entries may be written more than once without harm. Memory
+moves first: an entry that cannot be written yet is kept by the caller, and if the process dies before it
+is, the journal still has the order as unfinished and the venue is asked at the next start.
+
+Monotonic times are called `now`, Unix times `wall`; both in ns.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from common.errors import VenueError
+from common.gateways import Acked, Ended, Filled
+from common.orders import BUY, TERMINAL, Order, State, Working
+from common.positions import Position, to_fixed
+from common.risk import Account, Standing, exposure
+
+ASK_AGAIN_NS = 500_000_000  #: after a question that had no useful answer
+FOLLOW_UP_NS = 1_000_000_000  #: between looks at an order that rests at the venue
+ABSENCE_NS = 1_000_000_000  #: between the two times that a venue must say that it does not know an order
+
+_ALIVE = (State.ACKNOWLEDGED, State.PARTLY_FILLED)
+
+
+class Ledger:
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.positions: dict[str, Position] = {}
+        self.orders: dict[str, Working] = {}  #: not at their end, by client id
+        self.marks: dict[str, int] = {}  #: last usable mid price
+        self.standings: list[Standing] = []  #: by index in the books ring
+        self.entries: list[tuple[str, tuple]] = []
+        self._by_name: dict[str, Standing] = {}
+        self._exposure: dict[str, int] = {}
+
+    def restore(self, positions: Mapping[str, Position], working: Iterable[Working], wall: int) -> None:
+        """Begin where the journal ended: what became of its unfinished orders is unknown until asked."""
+        self.positions.update(positions)
+        for found in working:
+            self.orders[found.order.client_id] = found
+            if found.state is not State.UNKNOWN:
+                self._advance(found, State.UNKNOWN, wall, "the executor started again")
+
+    def follow(self, symbols: Sequence[str], tag: int, streams: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Follow the stream `tag` of these symbols; `streams` holds (epoch, newest sequence ordered on)."""
+        self.standings = [Standing(tag, dict(streams.get(symbol, ())).get(tag, 0)) for symbol in symbols]
+        self._by_name = dict(zip(symbols, self.standings))
+        for symbol in {*symbols, *self.positions, *(w.order.symbol for w in self.orders.values())}:
+            self._restate(symbol)
+
+    # ---- an order goes out
+
+    def opened(self, order: Order, recv_ns: int, decided_ns: int) -> Working:
+        """The intent of `order` is in the journal."""
+        working = self.orders[order.client_id] = Working(order, recv_ns=recv_ns, decided_ns=decided_ns)
+        self._by_name[order.symbol].order_ns = decided_ns
+        self._restate(order.symbol)
+        return working
+
+    def sent(self, working: Working, wall: int) -> None:
+        self._advance(working, State.SENT, wall)
+
+    def cancelling(self, working: Working, now: int, wall: int) -> None:
+        self._advance(working, State.CANCELLING, wall)
+        working.asking, working.query_ns = True, now + ASK_AGAIN_NS
+
+    # ---- and this is what comes back
+
+    def acked(self, working: Working, event: Acked, now: int, wall: int) -> bool:
+        """True if that is news. The order is looked after from now on until its end."""
+        working.asking, working.absent_ns, working.query_ns = False, 0, now + FOLLOW_UP_NS
+        news = not working.venue_id
+        working.venue_id = event.venue_id
+        if working.state in (State.SENT, State.UNKNOWN):
+            self._advance(working, State.PARTLY_FILLED if working.filled else State.ACKNOWLEDGED, wall,
+                          venue_id=event.venue_id)
+        return news
+
+    def filled(self, working: Working, event: Filled, wall: int) -> bool:
+        """Book a fill; False if it is booked already. LifeCycleError if there is more than was ordered."""
+        if event.fill_id in working.fill_ids:
+            return False
+        working.fill(event.qty)
+        working.fill_ids.add(event.fill_id)
+        order = working.order
+        self.positions.setdefault(order.symbol, Position()).fill(order.side, event.qty, event.price, event.fee)
+        self.entries.append(("fill", (order, event.fill_id, event.qty, event.price, event.fee, working.state, wall)))
+        self._settle(working)
+        return True
+
+    def ended(self, working: Working, event: Ended, wall: int) -> None:
+        """The order is at its end. VenueError if the venue's total is not that of the fills it told."""
+        working.asking = False
+        short = event.state is State.FILLED and working.filled < working.order.qty
+        if event.filled != working.filled or short:
+            raise VenueError("the fills of an order do not add up to its end", where=(
+                f"order={working.order.client_id}, state={event.state}, the venue says {event.filled} and told "
+                f"{working.filled} of {working.order.qty}"))
+        if working.state not in TERMINAL:
+            self._advance(working, event.state, wall, event.reason)
+
+    def unknown(self, working: Working, reason: str, now: int, wall: int) -> bool:
+        """What became of the order is not known: ask soon. True if it was not unknown before."""
+        working.asking, working.query_ns = False, now + (ASK_AGAIN_NS if working.state is State.UNKNOWN else 0)
+        if working.state is State.UNKNOWN or working.state in TERMINAL:
+            return False
+        self._advance(working, State.UNKNOWN, wall, reason)
+        return True
+
+    def absent(self, working: Working, now: int, wall: int) -> bool:
+        """The venue does not know the order. True if that settles it: said twice, long enough apart, of an order
+        of which nothing was ever heard."""
+        working.asking = False
+        if working.state is not State.UNKNOWN or working.filled or working.venue_id:
+            raise VenueError("the venue does not know an order that it has acknowledged",
+                             where=f"order={working.order.client_id}, venue_id={working.venue_id}")
+        if working.absent_ns and now - working.absent_ns >= ABSENCE_NS:
+            self._advance(working, State.REJECTED, wall, "it never arrived")
+            return True
+        working.absent_ns = working.absent_ns or now
+        working.query_ns = working.absent_ns + ABSENCE_NS
+        return False
+
+    def unanswered(self, working: Working, now: int) -> None:
+        working.asking, working.query_ns = False, now + ASK_AGAIN_NS
+
+    def to_ask(self, now: int) -> list[Working]:
+        """Orders that the venue should be asked about now."""
+        return [working for working in self.orders.values() if not working.asking and now >= working.query_ns
+                and (working.state is State.UNKNOWN or working.state in _ALIVE or working.state is State.CANCELLING)]
+
+    def to_cancel(self) -> list[Working]:
+        """Orders that rest at the venue."""
+        return [working for working in self.orders.values() if working.state in _ALIVE]
+
+    # ---- what it is worth
+
+    def mark(self, symbol: str, price: int) -> None:
+        """The symbol is worth `price` now."""
+        self.marks[symbol] = price
+        if symbol in self._exposure:
+            self._restate(symbol)
+
+    def marked(self) -> bool:
+        """Whether everything held has a price."""
+        return all(symbol in self.marks for symbol, position in self.positions.items() if position.qty)
+
+    def profit(self) -> tuple[int, int, int]:
+        """Realised, unrealised, fees; 1e-8. What has no price counts at cost."""
+        realised = unrealised = fees = 0
+        for symbol, position in self.positions.items():
+            realised += position.realised
+            fees += position.fees
+            if position.qty and symbol in self.marks:
+                unrealised += position.unrealised(self.marks[symbol])
+        return to_fixed(realised), to_fixed(unrealised), fees
+
+    def net_cost(self) -> int:
+        """Cost of all positions, sales negative, 1e-8."""
+        return to_fixed(sum(position.cost for position in self.positions.values()))
+
+    def differences(self, held: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """symbol -> (ours, the venue's) where they are not the same; of what we hold or follow."""
+        names = {symbol for symbol, position in self.positions.items() if position.qty} | set(self._by_name)
+        pairs = {name: (self.positions[name].qty if name in self.positions else 0, held.get(name, (0, 0))[0])
+                 for name in sorted(names)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def _advance(self, working: Working, state: State, wall: int, detail: str = "", venue_id: str = "") -> None:
+        working.move(state)
+        self.entries.append(("advance", (working.order.client_id, state, wall, detail, venue_id)))
+        self._settle(working)
+
+    def _settle(self, working: Working) -> None:
+        if working.state in TERMINAL:
+            self.orders.pop(working.order.client_id, None)
+        self._restate(working.order.symbol)
+
+    def _restate(self, symbol: str) -> None:
+        """The numbers of `symbol` that the checks read, anew from its orders and its position."""
+        position = self.positions.get(symbol)
+        held = position.qty if position else 0
+        buys = sells = unresolved = 0
+        for working in self.orders.values():
+            if working.order.symbol == symbol:
+                unresolved += working.state is State.UNKNOWN
+                if working.order.side == BUY:
+                    buys += working.open_qty
+                else:
+                    sells += working.open_qty
+        price = self.marks.get(symbol) or (position.average_price if position else 0)
+        worth = exposure(held, buys, sells, price)
+        self.account.gross += worth - self._exposure.get(symbol, 0)
+        self._exposure[symbol] = worth
+        standing = self._by_name.get(symbol)
+        if standing is not None:
+            standing.position, standing.open_buy, standing.open_sell = held, buys, sells
+            standing.unresolved, standing.exposure = unresolved, worth

@@ -1,0 +1,1 @@
+"""The loopback exchange: venues as servers, for tests, demonstrations and recordings."""

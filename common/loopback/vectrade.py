@@ -1,0 +1,284 @@
+"""The VecTrade gateway over a synthetic market: the server's side of the protocol that `common.venues.vectrade`
+speaks as a client.
+
+    /ws                  one multiplexed connection: order books, trades, tickers, heartbeats
+    /api/trade/v1/bot/   orders and portfolio, with header X-Bot-Key
+
+The market moves by the time of the event loop, whether anybody listens or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import logging
+import math
+import os
+from collections import deque
+from typing import Any, Callable, Iterator
+
+import orjson
+
+from common import fixed
+from common.config import ENV_BOT_KEY, Config
+from common.errors import AlphaError, ResourceError
+from common.loopback.connections import Client, HttpCall, Mode, framed
+from common.loopback.record import Record
+from common.matching import Filled, Matching, Plan, Refused, Rejected, parse_request
+from common.synthetic import Step, SyntheticMarket
+
+API = "/api/trade/v1/bot/"
+DEFAULT_KEY = "loopback"  #: where the environment gives none
+TURN_S = 0.005  #: longest work between two looks at the sockets
+LATE_S = 1.0  #: a market that has fallen behind by more goes on from now, and does not rush
+
+log = logging.getLogger("exchange")
+
+
+class Synthetic(Mode):
+    """A market, its subscribers, and the orders against it. Prices and quantities of orders must be multiples
+    of the configured increments of their instrument."""
+
+    name = "synthetic"
+
+    def __init__(self, config: Config, clock: Any, loop: Any, telemetry: Any) -> None:
+        super().__init__(loop, telemetry)
+        settings = config.exchange
+        self._clock = clock
+        self._key = os.environ.get(ENV_BOT_KEY, DEFAULT_KEY).encode()
+        self._increments = {symbol: (fixed.parse(config.instrument(symbol).tick, f"instruments.{symbol}.tick"),
+                                     fixed.parse(config.instrument(symbol).lot, f"instruments.{symbol}.lot"))
+                            for symbol in config.market.symbols}
+        self._requests, self._orders = Limit(settings.requests_per_minute), Limit(settings.orders_per_minute)
+        self._record = Record(config.state_dir / "exchange.jsonl")
+        try:
+            self.matching = Matching(settings.fee_bps)
+            self.matching.restore(self._record.lines(), str(self._record.path))
+        except AlphaError:
+            self._record.close()
+            raise
+        # The books start anew, but near the prices that the positions were traded at.
+        prices = {order.request.symbol: order.fills[-1].price
+                  for order in self.matching.orders.values() if order.fills}
+        self.market = SyntheticMarket(config.market.symbols, settings.seed, settings.rate, self._now_ms(), prices)
+        self._fans: dict[str, set[Client]] = {f"{kind}:{symbol}": set() for symbol in self.market.symbols
+                                              for kind in ("orderbook", "trades", "ticker")}
+        self._by_symbol = [tuple(self._fans[f"{kind}:{symbol}"] for kind in ("orderbook", "trades", "ticker"))
+                           for symbol in self.market.symbols]
+        self._tops: list[tuple] = [()] * len(self.market.symbols)
+        self._zero = 0.0  # loop time at which step 0 would have been
+
+    def _now_ms(self) -> int:
+        return self._clock.wall_ns() // 1_000_000
+
+    def begin(self) -> None:
+        self._zero = self.loop.time()
+        self.later(self._zero, self._turn)
+        self.later(self._zero + 1.0, self._heartbeat)
+
+    def closed(self, client: Client) -> None:
+        super().closed(client)
+        for fan in self._fans.values():
+            fan.discard(client)
+
+    def end(self) -> None:
+        self._record.close()
+
+    def status(self) -> dict[str, Any]:
+        return super().status() | {"symbols": self.market.symbols, "rate": self.market.rate,
+                                   "played": self.market.steps, "finished": False, **self.matching.counts}
+
+    # The market.
+
+    def _turn(self) -> None:
+        """Every step that is due."""
+        now, rate, market = self.loop.time(), self.market.rate, self.market
+        if now - self._zero - market.steps / rate > LATE_S:
+            self._zero = now - market.steps / rate
+        due = int((now - self._zero) * rate)
+        while market.steps < due:
+            self._publish([market.step()])
+            if self.loop.time() - now > TURN_S:
+                break
+        self.flush()
+        self.later(self._zero + (market.steps + 1) / rate, self._turn)
+
+    def _publish(self, steps: list[Step]) -> None:
+        """Tells the subscribers, then lets resting orders see it."""
+        market = self.market
+        for step in steps:
+            books, trades, _ = self._by_symbol[step.symbol]
+            if trades:
+                for frame in market.trades(step):
+                    self.send_framed(trades, framed(frame))
+            if books:
+                self.send_framed(books, framed(market.delta(step)))
+        for symbol in {step.symbol for step in steps}:
+            tickers = self._by_symbol[symbol][2]
+            if tickers and self._tops[symbol] != (top := market.books[symbol].top()):
+                self._tops[symbol] = top
+                self.send_framed(tickers, framed(market.ticker(symbol)))
+        for step in steps:
+            name = market.symbols[step.symbol]
+            if self.matching.working.get(name):
+                prints = [(price, qty) for _, price, qty in step.trades]
+                plan = self.matching.on_market(name, self._book(step.symbol), prints, self._now_ms())
+                with self._patience():
+                    self._execute(plan)
+
+    def _heartbeat(self) -> None:
+        self.later(self.loop.time() + 1.0, self._heartbeat)
+        beat = framed(orjson.dumps({"type": "heartbeat", "timestamp": self._now_ms()}))
+        self.send_framed(self.clients, beat)
+        with self._patience():
+            self._execute(self.matching.expire(self._now_ms()))
+        self.flush()
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """What the market does to resting orders waits where it cannot be recorded: the next step tries again."""
+        try:
+            yield
+        except ResourceError as error:
+            log.error("%s", error)
+
+    def _book(self, symbol: int) -> tuple[list, list]:
+        book = self.market.books[symbol]
+        return book.levels(True), book.levels(False)
+
+    # Channels.
+
+    def socket_path(self, path: str) -> bool:
+        return path == "/ws"
+
+    def message(self, client: Client, text: bytes) -> None:
+        try:
+            asked = orjson.loads(text)
+            action, channels = asked["action"], list(dict.fromkeys(asked["channels"]))
+            known = [name for name in channels if name in self._fans]
+            if action not in ("subscribe", "unsubscribe"):
+                raise ValueError(f"unknown action {action!r}")
+        except (KeyError, TypeError, ValueError) as error:
+            self.send(client, {"type": "error", "code": "MALFORMED_MESSAGE",
+                               "message": f'send {{"action":"subscribe","channels":[...]}}; {error!r}'})
+            return
+        for name in channels:
+            if name not in self._fans:
+                self.send(client, {"type": "error", "code": "UNKNOWN_CHANNEL", "message": f"no channel {name!r}"})
+        if known or not channels:
+            self.send(client, {"type": f"{action}d", "channels": known})
+        for name in known:
+            if action == "unsubscribe":
+                self._fans[name].discard(client)
+                continue
+            self._fans[name].add(client)
+            kind, _, symbol = name.partition(":")
+            index = self.market.symbols.index(symbol)
+            if kind == "orderbook":
+                self.send(client, self.market.snapshot(index))
+            elif kind == "ticker":
+                self.send(client, self.market.ticker(index))
+
+    # Orders.
+
+    def http(self, call: HttpCall) -> None:
+        if not call.path.startswith(API):
+            return call.refuse(404, "NOT_FOUND", f"nothing at {call.path}")
+        if not hmac.compare_digest(call.headers.get("x-bot-key", "").encode(), self._key):
+            return call.refuse(401, "UNAUTHORIZED", "X-Bot-Key is missing or wrong")
+        if wait := self._requests.wait(self.loop.time()):
+            return call.refuse(429, "TOO_MANY_REQUESTS", "above requests_per_minute", ("Retry-After", str(wait)))
+        what, _, order_id = call.path.removeprefix(API).partition("/")
+        routes: dict[str, Callable[[HttpCall], None]] = {}
+        if what == "orders" and order_id:
+            routes = {"GET": lambda call: self._show(call, order_id),
+                      "DELETE": lambda call: self._cancel(call, order_id)}
+        elif what == "orders":
+            routes = {"POST": self._place, "GET": self._list}
+        elif what == "portfolio" and not order_id:
+            routes = {"GET": lambda call: call.answer(200, self.matching.portfolio(self._marks()))}
+        if not routes:
+            return call.refuse(404, "NOT_FOUND", f"nothing at {call.path}")
+        if call.method not in routes:
+            return call.refuse(405, "METHOD_NOT_ALLOWED", f"no {call.method} here", ("Allow", ", ".join(routes)))
+        try:
+            routes[call.method](call)
+        except Refused as refused:
+            call.refuse(422, refused.code, refused.message, field=refused.field)
+        except ResourceError as error:
+            log.error("%s", error)
+            call.refuse(503, "RECORD_UNAVAILABLE", "nothing was done: the exchange cannot write its record",
+                        ("Retry-After", "1"))
+
+    def _place(self, call: HttpCall) -> None:
+        request = parse_request(call.body, self._increments)
+        first = self.matching.find(request.client_order_id)
+        if first is not None:
+            self.telemetry.add("duplicates")
+            return call.answer(200, first.as_dict())
+        if wait := self._orders.wait(self.loop.time()):
+            return call.refuse(429, "TOO_MANY_ORDERS", "above orders_per_minute", ("Retry-After", str(wait)))
+        symbol = self.market.symbols.index(request.symbol)
+        plan = self.matching.submit(request, self._book(symbol), self.market.books[symbol].last, self._now_ms(),
+                                    self._marks())
+        self._execute(plan)
+        call.answer(201, self.matching.orders[plan.events[0].order_id].as_dict())
+
+    def _list(self, call: HttpCall) -> None:
+        """The order with a client order id, or all that are not final."""
+        client_id = call.query.get("client_order_id")
+        if client_id is None:
+            orders = [order for working in self.matching.working.values() for order in working.values()]
+        else:
+            orders = [order for order in (self.matching.find(client_id),) if order is not None]
+        call.answer(200, {"orders": [order.as_dict() for order in orders]})
+
+    def _show(self, call: HttpCall, order_id: str) -> None:
+        order = self.matching.orders.get(order_id)
+        if order is None:
+            return call.refuse(404, "UNKNOWN_ORDER", f"no order {order_id!r}")
+        call.answer(200, order.as_dict())
+
+    def _cancel(self, call: HttpCall, order_id: str) -> None:
+        order = self.matching.orders.get(order_id)
+        if order is None:
+            return call.refuse(404, "UNKNOWN_ORDER", f"no order {order_id!r}")
+        if order.final:
+            return call.refuse(409, "ORDER_FINAL", f"order {order_id} is {order.status}")
+        self._execute(self.matching.cancel(order, self._now_ms()))
+        call.answer(200, order.as_dict())
+
+    def _marks(self) -> dict[str, int]:
+        return {book.name: book.mid for book in self.market.books}
+
+    def _execute(self, plan: Plan) -> None:
+        """Record first, then do. Raises ResourceError, with nothing done, if the record cannot be written."""
+        if not plan.events:
+            return
+        self._record.append(plan.events)
+        for event in plan.events:
+            self.matching.apply(event)
+        self.telemetry.add("fills", sum(isinstance(event, Filled) for event in plan.events))
+        self.telemetry.set("orders", self.matching.counts["orders"])
+        self.telemetry.add("rejected", sum(isinstance(event, Rejected) for event in plan.events))
+        self._publish([self.market.take(self.market.symbols.index(symbol), buy, levels, printed)
+                       for symbol, buy, levels, printed in plan.taken])
+
+
+class Limit:
+    """At most `per_minute` in any minute; 0: no limit."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._most = per_minute
+        self._times: deque[float] = deque()
+
+    def wait(self, now: float) -> int:
+        """0 if one more is allowed, which is then counted; else the whole seconds until it will be."""
+        if not self._most:
+            return 0
+        while self._times and self._times[0] <= now - 60.0:
+            self._times.popleft()
+        if len(self._times) < self._most:
+            self._times.append(now)
+            return 0
+        return math.ceil(self._times[0] + 60.0 - now) or 1

@@ -1,0 +1,198 @@
+"""Binance: usd-m futures and spot, over combined streams.
+
+Snapshots come by HTTP, deltas over the stream; each stream has its own rule for joining the two:
+
+    futures   drop u < lastUpdateId;   first U <= lastUpdateId <= u;       then pu == u of the one before
+    spot      drop u <= lastUpdateId;  first U <= lastUpdateId + 1 <= u;   then U == u of the one before, plus 1
+
+`m` says that the buyer was the maker, so that the seller was the aggressor. Event time is T (of the matching
+engine) where the frame has it, else E (of the sender); spot quotes have neither.
+"""
+
+from typing import Sequence
+
+from common.errors import VenueError
+from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Quote, Snapshot, Trade
+from common.scan import Scanner
+from common.venues import fields
+
+_SNAPSHOT_LEVELS = 1000
+
+_QUOTE, _TRADE, _DELTA, _SNAPSHOT = range(4)  # templates of both venues stand in this order
+
+
+class _Binance:
+    """What the venues share. A subclass gives the templates, the streams and the rules of its market."""
+
+    name: str
+    _templates: tuple[bytes, ...]
+    _streams: tuple[str, ...]
+    _rest: str
+    _chained: bool  #: each delta names the last id of the one before, as `pu`
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self.symbols = tuple(symbols)
+        self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
+        self._scanner = Scanner(self._templates, self.symbols)
+
+    def path(self) -> str:
+        streams = [f"{symbol.lower()}@{stream}" for symbol in self.symbols for stream in self._streams]
+        return f"/stream?streams={'/'.join(streams)}"
+
+    def subscriptions(self) -> list[bytes]:
+        return []
+
+    def resync(self, symbol: int) -> list[bytes]:
+        return []
+
+    def snapshot_request(self, symbol: int) -> HttpRequest | None:
+        return HttpRequest("GET", f"{self._rest}?symbol={self.symbols[symbol]}&limit={_SNAPSHOT_LEVELS}")
+
+    def _read(self, data: dict) -> Sequence[Event]:
+        """Any frame, exactly."""
+        if "stream" in data:
+            data = fields.obj(data, "data")
+        if "e" not in data:
+            if "A" in data:  # spot quotes carry no event type
+                return self._of_symbol(data, self._quote)
+            return (self._answer(data),)
+        kind = fields.text(data, "e")
+        readers = {"bookTicker": self._quote, "trade": self._trade, "depthUpdate": self._delta}
+        if kind not in readers:
+            return (Notice("info", f"not asked for: e={fields.shown(kind)}"),)
+        return self._of_symbol(data, readers[kind])
+
+    def _of_symbol(self, data: dict, read) -> Sequence[Event]:
+        symbol = fields.text(data, "s")
+        if symbol not in self._index:
+            return (Notice("info", f"not asked for: s={fields.shown(symbol)}"),)
+        return (read(data, self._index[symbol]),)
+
+    @staticmethod
+    def _answer(data: dict) -> Notice:
+        """To a request of ours, or a refusal."""
+        if "result" in data:
+            return Notice("info", f"result={fields.shown(data['result'])}")
+        refusal = data.get("error", data)
+        if isinstance(refusal, dict) and "code" in refusal:
+            return Notice("error", f"code={fields.shown(refusal['code'])}, msg={fields.shown(refusal.get('msg'))}")
+        raise VenueError("a frame of no known kind", where=fields.shown(data))
+
+    @staticmethod
+    def _quote(data: dict, symbol: int) -> Quote:
+        """An empty side is quoted as 0 x 0."""
+        return Quote(symbol, fields.integer(data, "u"), *(fields.quantity(data, name) for name in "bBaA"))
+
+    @staticmethod
+    def _trade(data: dict, symbol: int) -> Trade | Notice:
+        if data.get("X", "MARKET") != "MARKET":  # futures: insurance fund, deleveraging, no trade at all
+            return Notice("info", f"not a market trade: X={fields.shown(data['X'])}")
+        quantity = fields.quantity(data, "q")
+        return Trade(symbol, fields.integer(data, "t"), fields.time_ns(data, "T"), fields.price(data, "p"),
+                     -quantity if fields.flag(data, "m") else quantity)
+
+    def _delta(self, data: dict, symbol: int) -> Delta:
+        levels, counts = fields.levels(data, "b", "a")
+        return Delta(symbol, fields.integer(data, "U"), fields.integer(data, "u"),
+                     fields.integer(data, "pu") if self._chained else 0,
+                     fields.time_ns(data, "T" if "T" in data else "E"), levels, *counts)
+
+    def decode_snapshot(self, symbol: int, body: bytes) -> Snapshot:
+        found = self._scanner.match(body)
+        if found[0] == _SNAPSHOT:
+            return self._matched_snapshot(symbol, found)
+        return fields.decode(body, lambda data: self._snapshot(data, symbol))
+
+    def _matched_snapshot(self, symbol: int, found: tuple[int, ...]) -> Snapshot:
+        raise NotImplementedError
+
+    @staticmethod
+    def _snapshot(data: dict, symbol: int) -> Snapshot:
+        levels, counts = fields.levels(data, "bids", "asks")
+        return Snapshot(symbol, fields.integer(data, "lastUpdateId"),
+                        fields.time_ns(data, "T") if "T" in data else 0, levels, *counts)
+
+
+class BinanceUsdM(_Binance):
+    """usd-m futures."""
+
+    name = "binance-usdm"
+    _streams = ("depth@0ms", "bookTicker", "trade")
+    _rest = "/fapi/v1/depth"
+    _chained = True
+    _templates = (
+        b'{"stream":"%_","data":{"e":"bookTicker","u":%i,"s":"%s","b":"%q","B":"%q","a":"%q","A":"%q","T":%t,"E":%i}}',
+        b'{"stream":"%_","data":{"e":"trade","E":%i,"T":%t,"s":"%s","t":%i,"p":"%p","q":"%q","X":"MARKET","m":%b}}',
+        b'{"stream":"%_","data":{"e":"depthUpdate","E":%i,"T":%t,"s":"%s","U":%i,"u":%i,"pu":%i,"b":%l,"a":%l}}',
+        b'{"lastUpdateId":%i,"E":%i,"T":%t,"bids":%l,"asks":%l}',
+    )
+
+    def decode(self, frame: bytes | bytearray) -> Sequence[Event]:
+        found = self._scanner.match(frame)
+        kind = found[0]
+        if kind == _QUOTE:
+            _, update, symbol, bid, bid_qty, ask, ask_qty, _, _ = found
+            return (Quote(symbol, update, bid, bid_qty, ask, ask_qty),)
+        if kind == _TRADE:
+            _, _, time_ns, symbol, number, price, quantity, seller, _ = found
+            return (Trade(symbol, number, time_ns, price, -quantity if seller else quantity),)
+        if kind == _DELTA:
+            _, _, time_ns, symbol, first, last, before, n_bids, n_asks = found
+            return (Delta(symbol, first, last, before, time_ns, self._scanner.levels, n_bids, n_asks),)
+        return fields.decode(frame, self._read)
+
+    def _matched_snapshot(self, symbol: int, found: tuple[int, ...]) -> Snapshot:
+        return Snapshot(symbol, found[1], found[3], self._scanner.levels, found[4], found[5])
+
+    def bridges(self, snapshot_id: int, delta: Delta) -> int:
+        if delta.last_id < snapshot_id:
+            return OLDER
+        # Ids between pu and U belong to no change of this book: pu == lastUpdateId joins without a hole too.
+        return JOINS if delta.first_id <= snapshot_id or delta.prev_id == snapshot_id else GAP
+
+    def follows(self, last_id: int, delta: Delta) -> int:
+        if delta.prev_id == last_id:
+            return JOINS
+        return OLDER if delta.last_id <= last_id else GAP
+
+
+class BinanceSpot(_Binance):
+    """Spot."""
+
+    name = "binance-spot"
+    _streams = ("depth@100ms", "bookTicker", "trade")
+    _rest = "/api/v3/depth"
+    _chained = False
+    _templates = (
+        b'{"stream":"%_","data":{"u":%i,"s":"%s","b":"%q","B":"%q","a":"%q","A":"%q"}}',
+        b'{"stream":"%_","data":{"e":"trade","E":%i,"s":"%s","t":%i,"p":"%p","q":"%q","T":%t,"m":%b,"M":true}}',
+        b'{"stream":"%_","data":{"e":"depthUpdate","E":%t,"s":"%s","U":%i,"u":%i,"b":%l,"a":%l}}',
+        b'{"lastUpdateId":%i,"bids":%l,"asks":%l}',
+    )
+
+    def decode(self, frame: bytes | bytearray) -> Sequence[Event]:
+        found = self._scanner.match(frame)
+        kind = found[0]
+        if kind == _QUOTE:
+            _, update, symbol, bid, bid_qty, ask, ask_qty, _, _ = found
+            return (Quote(symbol, update, bid, bid_qty, ask, ask_qty),)
+        if kind == _TRADE:
+            _, _, symbol, number, price, quantity, time_ns, seller, _ = found
+            return (Trade(symbol, number, time_ns, price, -quantity if seller else quantity),)
+        if kind == _DELTA:
+            _, time_ns, symbol, first, last, n_bids, n_asks, _, _ = found
+            return (Delta(symbol, first, last, 0, time_ns, self._scanner.levels, n_bids, n_asks),)
+        return fields.decode(frame, self._read)
+
+    def _matched_snapshot(self, symbol: int, found: tuple[int, ...]) -> Snapshot:
+        return Snapshot(symbol, found[1], 0, self._scanner.levels, found[2], found[3])
+
+    def bridges(self, snapshot_id: int, delta: Delta) -> int:
+        if delta.last_id <= snapshot_id:
+            return OLDER
+        return JOINS if delta.first_id <= snapshot_id + 1 else GAP
+
+    def follows(self, last_id: int, delta: Delta) -> int:
+        if delta.first_id == last_id + 1:
+            return JOINS
+        return OLDER if delta.last_id <= last_id else GAP

@@ -1,0 +1,133 @@
+"""bench: the figures that we hold ourselves to, measured beside the floor and the article's architecture.
+
+    source.py    one WebSocket server that plays a tape by schedule: it feeds everyone
+    floor.py     the cheapest thing of the pipeline's shape
+    article.py   the architecture of the article as it stands
+    ours.py      the real stages
+    live.py      latency, throughput, overload, placement
+    local.py     frames, features, replay, start
+    bed.py       processes and what they leave; table.py: figures, goals, machine; model.py: models to measure with
+"""
+
+import json
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Callable
+
+import click
+
+from common.config import load
+from common.errors import ConfigError
+from common.stage import exit_on_error
+
+DEFAULT = ("latency", "throughput", "overload", "frames", "features", "replay", "start")
+PARTS = (*DEFAULT, "placement")
+_SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@click.command()
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+@click.option("--only", "names", multiple=True, type=click.Choice(PARTS), help="Run this part only; may be repeated.")
+@click.option("--quick", is_flag=True, help="A second of each: shows that it works, proves nothing.")
+@click.option("--long", is_flag=True, help="60 s of overload, and twice as long for latency.")
+@click.option("--placement", "with_placement", is_flag=True, help="Also: what pinning and staying awake give.")
+@click.option("--rate", type=click.FloatRange(100, 20_000), default=2000.0, show_default=True, help="Ticks/s for latency.")
+@click.option("--rounds", type=click.IntRange(1, 100), help="Rounds of latency (default 3).")
+@click.option("--workers", type=click.IntRange(1, 64), help="Inference workers (default: of the configuration).")
+@click.option("--model", type=click.Path(exists=True, dir_okay=False), help="Small model, for latency.")
+@click.option("--recordings", envvar="ALPHA_RECORDINGS", type=click.Path(file_okay=False),
+              help="Folder with recorded usdm_*.gz files ($ALPHA_RECORDINGS).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bench(path: str | None, names: tuple[str, ...], quick: bool, long: bool, with_placement: bool, rate: float,
+          rounds: int | None, workers: int | None, model: str | None, recordings: str | None, as_json: bool) -> None:
+    """Measure this installation on this machine, beside the floor and the article's architecture.
+
+    \b
+    latency     frame received to order decided            throughput  sustained ticks/s, none lost
+    overload    ten times what a slow model can take       frames      validated book updates/s
+    features    history through the features               replay      raw capture through everything
+    start       `alpha run` to its first decision          placement   (with --placement)
+
+    Leave the machine alone meanwhile: everything here is about waking up in time. Takes four minutes on two cores.
+    """
+    with exit_on_error():
+        from procs.bench.bed import Bed
+        from procs.bench.table import Part, machine, machine_line
+
+        wanted = [name for name in PARTS if name in (names or DEFAULT) or (with_placement and name == "placement")]
+        told = {"command": shlex.join(["alpha", *sys.argv[1:]]), "machine": machine(), "quick": quick}
+        say = _progress()
+        say(machine_line(told["machine"]), True)
+        began, parts = time.monotonic(), []
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with Bed(path) as bed:
+                parts_of = _parts(bed, say, path, quick, long, rate, rounds, workers, model, recordings)
+                for name in wanted:
+                    part = _attempt(name, parts_of[name], Part)
+                    parts.append(part)
+                    say(part.text() + "\n" if not as_json else f"{name}: done", True)
+        except KeyboardInterrupt:
+            say("interrupted; everything has been stopped", True)
+            sys.exit(130)
+        told |= {"seconds": round(time.monotonic() - began, 1), "parts": {part.name: part.tree() for part in parts}}
+        goals = [goal for part in parts for goal in part.goals]
+        if as_json:
+            print(json.dumps(told, indent=1))
+        else:
+            print(machine_line(told["machine"]), told["command"], "", *(part.text() for part in parts), sep="\n")
+            print(f"{sum(goal.met for goal in goals)} of {len(goals)} goals met, {told['seconds']:.0f} s. All of it on one "
+                  "machine over loopback: no network, no venue, no TLS." + (" --quick proves nothing." if quick else ""))
+        sys.exit(1 if any(part.error for part in parts) else 0)
+
+
+def _parts(bed, say, path, quick, long, rate, rounds, workers, model, recordings) -> dict[str, Callable]:
+    """The parts, ready to be called."""
+    from procs.bench import live, local
+    from procs.bench.model import dense
+
+    config = load(path)
+    wide = _ROOT / "models" / "bench_w100.onnx"
+    small = Path(model).resolve() if model else config.path(config.inference.model)
+    if not small.exists():
+        raise ConfigError("there is no model to measure with", where=f"inference.model={small}", remedy="name one: --model")
+    run = live.Run(
+        bed, say, list(config.market.symbols), small,
+        wide if wide.exists() else dense(bed.folder / "wide.onnx", window=100),
+        workers or config.inference.workers, rate, rounds or (1 if quick else 3),
+        seconds=1.0 if quick else 10.0 if long else 5.0, overload_s=2.0 if quick else 60.0 if long else 20.0)
+    folder = recordings or (str(_SHARED) if _SHARED.is_dir() else "")
+    return {"latency": lambda: live.latency(run), "throughput": lambda: live.throughput(run),
+            "overload": lambda: live.overload(run), "placement": lambda: live.placement(run),
+            "frames": lambda: local.frames(run, folder), "features": lambda: local.features(run),
+            "replay": lambda: local.replay(run, folder), "start": lambda: local.start(run)}
+
+
+def _attempt(name: str, call: Callable, kind: type):
+    """A part that fails does not take the others with it."""
+    try:
+        return call()
+    except Exception as error:
+        return kind(name, "not measured", error=f"{type(error).__name__}: {error}")
+
+
+def _progress() -> Callable[..., None]:
+    """Lines on standard error; a passing one is overwritten by the next where there is a terminal."""
+    lively = sys.stderr.isatty()
+
+    def say(text: str, lasting: bool = False) -> None:
+        if lively:
+            sys.stderr.write(f"\r\033[K{text}" + ("\n" if lasting else ""))
+        else:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    return say
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,248 @@
+"""The parts that need one process: books, features over history, replay; and the start of the whole.
+
+Each runs in a process of its own (`python -m procs.bench.local NAME ...`), on one core, and prints JSON.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import json
+import os
+import socket
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from common import captures, venues
+from common.clock import ManualClock, SystemClock
+from common.config import load
+from common.features import COLUMNS, Features
+from common.market import Market
+from common.overview import Overview
+from common.ring import Books, Rows
+from common.synthetic import SyntheticMarket
+from procs.bench.bed import instance_of
+from procs.bench.live import Run
+from procs.bench.table import Goal, Part
+
+FILES = "usdm_*.gz"  #: the recorded Binance futures files
+_START_LIMIT_S = 60.0
+
+
+def recorded(folder: str) -> list[str]:
+    """The recordings that the parts read, or none."""
+    return sorted(str(path) for path in Path(folder).rglob(FILES)) if folder else []
+
+
+def frames(run: Run, folder: str) -> Part:
+    files = recorded(folder)
+    part = Part("frames", "validated book updates from raw venue frames, one process, "
+                + (f"{len(files)} recorded Binance usd-m files" if files else "synthetic VecTrade frames"))
+    run.say("frames")
+    told = _child(run, "frames", *files)
+    rate, split = told["frames_per_s"], told["us"]
+    part.lines = [f"{told['frames']:,} frames, {told['ticks']:,} ticks: {rate:,.0f} frames/s, median of "
+                  f"{told['passes']} passes",
+                  f"a frame takes {split['all']:.2f} us: decoding {split['decode']:.2f}, book and publishing "
+                  f"{split['book']:.2f}"]
+    part.figures, part.goals = told, [Goal("frames/s", rate, 150_000, at_least=True)]
+    part.hides = "the socket and WebSocket framing; frames come from memory"
+    return part
+
+
+def features(run: Run) -> Part:
+    part = Part("features", f"{len(COLUMNS)} features over history, one core")
+    run.say("features")
+    told = _child(run, "features")
+    part.lines = [f"{told['ticks_per_s']:,.0f} ticks/s in runs, median of {told['passes']} passes; "
+                  f"{told['us_per_live_tick']:.2f} us for a tick by itself"]
+    part.figures, part.goals = told, [Goal("ticks/s", told["ticks_per_s"], 1_000_000, at_least=True)]
+    part.hides = "reading history from disk; the ring of ticks and that of rows fit the cache of the processor"
+    return part
+
+
+def replay(run: Run, folder: str) -> Part:
+    files = recorded(folder)
+    part = Part("replay", "backtest from raw capture, model on every tick, " + (
+        f"{len(files)} recorded Binance usd-m files" if files else "synthetic VecTrade frames"))
+    run.say("replay")
+    told = _child(run, "replay", str(run.model), *files)
+    part.lines = [f"{told['frames']:,} frames, {told['predictions']:,} predictions in {told['seconds']:.1f} s: "
+                  f"{told['frames_per_s']:,.0f} frames/s"]
+    part.figures, part.goals = told, [Goal("frames/s", told["frames_per_s"], 100_000, at_least=True)]
+    part.hides = "writing predictions to a file"
+    return part
+
+
+def start(run: Run) -> Part:
+    """From the command to the first decision, caches warm."""
+    part = Part("start", "`alpha run` to its first decision, with a warm cache")
+    run.say("start")
+    port = _free_port()
+    environment = run.bed.environment("start", **run.settings(run.model), EXECUTOR__GATEWAY="vectrade", **{
+        "EXCHANGE__PORT": port, "MARKET__WS_URL": f"ws://127.0.0.1:{port}",
+        "MARKET__REST_URL": f"http://127.0.0.1:{port}", "EXECUTOR__BASE_URL": f"http://127.0.0.1:{port}"})
+    overview = Overview(instance_of(environment))
+    ready: dict[str, float] = {}
+    began = time.monotonic()
+    process = run.bed.spawn("procs.cli", "run", "--for", f"{_START_LIMIT_S:.0f}s", environment=environment)
+
+    def decided() -> bool:
+        overview.refresh()
+        for name in overview.stages:
+            if name not in ready and overview.ready(name):
+                ready[name] = round(time.monotonic() - began, 2)
+        return overview.get("executor", "decisions") > 0
+
+    try:
+        run.bed.until(decided, "the first decision", _START_LIMIT_S)
+        seconds = time.monotonic() - began
+    finally:
+        process.terminate()  # it stops what it has started
+        with contextlib.suppress(Exception):
+            process.wait(45)
+        run.bed.stop([process])
+    part.lines = [f"{seconds:.2f} s; stages ready after " + ", ".join(f"{name} {at:.1f}" for name, at in ready.items())]
+    part.figures = {"seconds": seconds, "ready_s": ready}
+    part.goals = [Goal("seconds", seconds, 5.0, " s")]
+    part.hides = "the installation, and the first compilation of the kernels"
+    return part
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _child(run: Run, *arguments: str) -> dict[str, Any]:
+    environment = run.bed.environment("local", **run.settings(run.model))
+    process = run.bed.spawn("procs.bench.local", *arguments, environment=environment, talks=True)
+    try:
+        text = process.stdout.read()
+        if process.wait(60):
+            run.bed.check()
+    finally:
+        run.bed.stop([process])
+    return json.loads(text)
+
+
+# ---- in the child
+
+
+def _frames(*files: str) -> dict[str, Any]:
+    """Every frame decoded and nothing else; then decoded, applied and published, on the same frames."""
+    if files:
+        told = captures.describe(files)
+        venue_name, symbols = told.venue, told.symbols
+        tape = _read(files, symbols)
+    else:
+        venue_name, symbols = "vectrade", ("BTC-USD", "ETH-USD")
+        tape = [(frame, 0) for _, frame in SyntheticMarket(symbols).frames(100.0)]
+
+    def decode() -> int:
+        venue = venues.create(venue_name, symbols)
+        for frame, _ in tape:
+            if not captures.is_snapshot(frame):
+                venue.decode(frame)
+        return 0
+
+    def whole() -> int:
+        market = Market(venues.create(venue_name, symbols), Books.private(symbols), SystemClock())
+        for i, (frame, symbol) in enumerate(tape):
+            if captures.is_snapshot(frame):
+                market.on_snapshot(symbol, frame, i)
+            else:
+                market.on_frame(frame, i)
+            if not i & 63:
+                market.take_refs()
+        counts = market.counts
+        if counts.gaps or counts.malformed:
+            raise SystemExit(f"not a clean pass: {counts.gaps} gaps, {counts.malformed} malformed")
+        return counts.ticks
+
+    whole()
+    decoding, all_of_it, ticks = [], [], 0
+    for _ in range(3):
+        decoding.append(_timed(decode)[0])
+        seconds, ticks = _timed(whole)
+        all_of_it.append(seconds)
+    count, best = len(tape), statistics.median(all_of_it)
+    share = statistics.median(decoding)
+    return {"frames": count, "ticks": ticks, "passes": len(all_of_it), "frames_per_s": count / best,
+            "us": {"all": best / count * 1e6, "decode": share / count * 1e6, "book": (best - share) / count * 1e6}}
+
+
+def _read(files: tuple[str, ...], symbols: tuple[str, ...]) -> list[tuple[bytes, int]]:
+    def one(path: str):
+        symbol = symbols.index(captures.describe([path]).symbols[0])
+        return ((recv_ns, frame, symbol) for recv_ns, frame in captures.lines(path))
+
+    return [(frame, symbol) for _, frame, symbol in captures.merge([one(path) for path in files])]
+
+
+def _features() -> dict[str, Any]:
+    """A history of ticks of one symbol, in one call; and the same tick by tick, as live."""
+    capacity, symbols = 16384, ("BTC-USD",)
+    books = Books.private(symbols, capacity)
+    market = Market(venues.create("vectrade", symbols), books, ManualClock(1))
+    for _, frame in SyntheticMarket(symbols).frames(capacity / 480 * 0.95):
+        market.on_frame(frame, 1)
+    last = int(books.heads[0])
+
+    def fresh() -> Features:
+        return Features(books, Rows.private(symbols, COLUMNS, capacity, books.epoch))
+
+    fresh().advance(0, last, 1)
+    runs, single = [], []
+    for _ in range(15):
+        computing = fresh()
+        runs.append(_timed(lambda: computing.advance(0, last, 1))[0])
+    for _ in range(5):
+        advance = fresh().advance
+
+        def live() -> None:
+            for seq in range(1, last + 1):
+                advance(0, seq, 1)
+
+        single.append(_timed(live)[0])
+    return {"ticks": last, "passes": len(runs), "ticks_per_s": last / statistics.median(runs),
+            "us_per_live_tick": statistics.median(single) / last * 1e6}
+
+
+def _replay(model: str, *files: str) -> dict[str, Any]:
+    """As `alpha replay` does it, reading and unpacking included."""
+    from procs import replay as composed
+
+    config = load()
+    if files:
+        config = composed.configure(config, files)
+        stream = composed.frames(config, files)
+    else:
+        symbols = config.market.symbols
+        stream = ((ns, frame, 0) for ns, frame in list(SyntheticMarket(symbols).frames(60.0)))
+    config = dataclasses.replace(config, inference=dataclasses.replace(config.inference, model=model))
+    replaying = composed.Replay(config)
+    count, begun = 0, time.monotonic()
+    with contextlib.closing(replaying):
+        for recv_ns, frame, symbol in stream:
+            replaying.step(recv_ns, frame, symbol)
+            count += 1
+        seconds = time.monotonic() - begun
+        told = replaying.summary()
+    return {"frames": count, "seconds": seconds, "frames_per_s": count / seconds,
+            **{key: told[key] for key in ("ticks", "predictions", "skipped", "decisions")}}
+
+
+def _timed(work: Any) -> tuple[float, Any]:
+    gc.collect()
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+    print(json.dumps({"frames": _frames, "features": _features, "replay": _replay}[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,184 @@
+"""exchange: the loopback exchange. One port for WebSocket and HTTP, on which a venue's protocol is spoken.
+
+    synthetic mode   the VecTrade gateway over a seeded market (common.loopback.vectrade)
+    capture mode     Binance as it was recorded (common.loopback.binance)
+    both             GET /loopback/status
+
+This is the only process that uses asyncio: it serves others, and is not on the way of a tick.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import selectors
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from common import placement
+from common.clock import SystemClock
+from common.config import Config, load
+from common.errors import ResourceError
+from common.links import lock_file, private_folder
+from common.loopback.binance import Playback
+from common.loopback.connections import Connection, Mode
+from common.loopback.vectrade import Synthetic
+from common.stage import SUPERVISED, exit_on_error, start_log
+from common.telemetry import Telemetry
+
+COUNTERS = ("clients", "frames", "orders", "fills", "rejected", "duplicates", "dropped")
+
+
+class NoTelemetry:
+    """Stands in where nobody looks."""
+
+    def add(self, name: str, n: int = 1) -> None:
+        pass
+
+    set = add
+
+
+async def serve(config: Config, clock: Any, on_ready: Callable[[str, int], None] | None = None,
+                stop: asyncio.Event | None = None, telemetry: Any = None) -> None:
+    """Serves until `stop`. `on_ready` is told host and port. Raises ResourceError where the port is taken."""
+    loop = asyncio.get_running_loop()
+    settings = config.exchange
+    telemetry = telemetry or NoTelemetry()
+    mode: Mode
+    if settings.captures:
+        mode = Playback(config, loop, telemetry)
+    else:
+        mode = Synthetic(config, clock, loop, telemetry)
+    try:
+        try:
+            server = await loop.create_server(lambda: Connection(mode), settings.host, settings.port)
+        except OSError as error:
+            raise ResourceError("cannot listen", where=f"{settings.host}:{settings.port}: {error.strerror}",
+                                remedy="stop what listens there, or choose another with --port") from None
+        try:
+            mode.begin()
+            if on_ready is not None:
+                on_ready(*server.sockets[0].getsockname()[:2])
+            stopped = loop.create_task((stop or asyncio.Event()).wait())
+            await asyncio.wait((stopped, mode.failed), return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if mode.failed.done():
+                mode.failed.result()
+        finally:
+            server.close()
+            await _hang_up(mode)
+    finally:
+        mode.end()
+
+
+async def _hang_up(mode: Mode) -> None:
+    """Lets what was written arrive, for a moment; then the rest is cut off."""
+    for connection in list(mode.connections):
+        connection.shut()
+    for _ in range(20):
+        if not mode.connections:
+            return
+        await asyncio.sleep(0.02)
+    for connection in list(mode.connections):
+        connection.transport.abort()
+    await asyncio.sleep(0)
+
+
+@click.command()
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option("--seed", type=int, help="Synthetic market: seed.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True),
+              help="Synthetic market: messages per second over all symbols.")
+@click.option("--capture", "recordings", multiple=True, type=click.Path(exists=True, dir_okay=False),
+              help="Serve this recording instead of the synthetic market; may be repeated.")
+@click.option("--speed", type=click.FloatRange(0), help="Of a recording: 1 as recorded, 0 as fast as clients read.")
+def exchange(path: str | None, recordings: tuple[str, ...], **given: Any) -> None:
+    """A venue on this machine: a synthetic market that takes orders, or a recording.
+
+    \b
+    Synthetic market (the VecTrade protocol)
+      ws://HOST:PORT/ws     -> {"action":"subscribe","channels":["orderbook:AAPL","trades:AAPL","ticker:AAPL"]}
+                            <- {"channel":"orderbook:AAPL","type":"snapshot","sequence":7,"timestamp":...,
+                                "bids":[["189.98","12"],...],"asks":[...]}, then "delta", quantity "0" removes
+      POST /api/trade/v1/bot/orders    header X-Bot-Key: "loopback", or $ALPHA_BOT_KEY where it is set
+      GET, DELETE /api/trade/v1/bot/orders/ID    GET .../orders?client_order_id=X    GET .../portfolio
+      Its record of orders and fills: exchange.jsonl in the state folder; restored at the next start.
+
+    \b
+    Recording (Binance usd-m futures or spot), from the first subscriber on
+      ws://HOST:PORT/stream?streams=btcusdt@depth@0ms/btcusdt@bookTicker/btcusdt@trade
+      GET /fapi/v1/depth?symbol=BTCUSDT&limit=1000    GET /api/v3/depth?...
+
+    \b
+    Both: GET /loopback/status
+
+    \b
+    Example
+      alpha exchange --port 8765 &
+      curl -s -H 'X-Bot-Key: loopback' http://127.0.0.1:8765/api/trade/v1/bot/orders -d '{"symbol":"AAPL",
+        "side":"BUY","order_type":"MARKET","time_in_force":"IOC","quantity":"5","client_order_id":"try-1"}'
+    """
+    with exit_on_error():
+        config = load(path)
+        chosen = {key: value for key, value in given.items() if value is not None}
+        if recordings:
+            chosen["captures"] = tuple(os.path.abspath(name) for name in recordings)
+        run(dataclasses.replace(config, exchange=dataclasses.replace(config.exchange, **chosen)))
+
+
+def run(config: Config) -> None:
+    """The exchange as this process, until SIGTERM or SIGINT."""
+    if os.environ.get(SUPERVISED):
+        placement.die_with_parent()
+    start_log("exchange", config)
+    logging.getLogger("websockets").setLevel(logging.WARNING)
+    private_folder(config.run_dir)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, lock_file(config.run_dir / "stage.exchange.lock", "stage exchange"))
+        told: dict[str, Any] = {"waiting_for": "", "cores": placement.pin("exchange", config.placement)}
+        awake = placement.keep_awake(config.placement)
+        if awake is not None:
+            stack.callback(os.close, awake)
+        telemetry = Telemetry.create(config.instance.name, "exchange", COUNTERS)
+        stack.callback(telemetry.close)
+        told |= {"kept_awake": awake is not None, "collector_frozen": placement.freeze_collector(config.placement)}
+        # asyncio waits in whole milliseconds with epoll, in microseconds with select; steps are that close.
+        make_loop = lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())  # noqa: E731
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            runner.run(_until_signal(config, telemetry, told))
+
+
+async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, Any]) -> None:
+    loop, stop, clock = asyncio.get_running_loop(), asyncio.Event(), SystemClock()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def ready(host: str, port: int) -> None:
+        settings = config.exchange
+        if settings.captures:
+            what = f"{len(settings.captures)} recordings, speed {settings.speed:g}"
+        else:
+            what = f"{', '.join(config.market.symbols)}, {settings.rate:g} messages/s, seed {settings.seed}"
+        print(f"exchange listens on {host}:{port}: {what}", flush=True)
+        telemetry.tell(told | {"address": f"{host}:{port}"})
+        telemetry.set("ready", 1)
+
+    def housekeep(turn: int) -> None:
+        telemetry.set("heartbeat_ns", clock.monotonic_ns())
+        if turn % 10 == 0:
+            gc.collect(0)
+        loop.call_later(0.1, housekeep, turn + 1)
+
+    housekeep(1)
+    await serve(config, clock, ready, stop, telemetry)
+
+
+if __name__ == "__main__":
+    exchange()

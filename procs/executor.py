@@ -1,0 +1,537 @@
+"""executor: predictions become decisions, decisions become orders, and orders become positions.
+
+    in    predictions  Prediction, from every worker; of several of one symbol only the newest counts
+    out   orders       through the gateway that the configuration names, each in the journal before it leaves
+    file  journal.db   in the state folder: what was meant, and what came of it
+    file  halt.json    in the run folder: while it is there, nothing trades (`alpha halt`, `alpha resume`)
+
+Every prediction that is taken up ends as a decision: an order, or a refusal that names its reason. The market is
+read in the books ring at that moment. At a start, what the journal left unfinished is asked for at the venue,
+then positions are compared with the venue's; nothing trades before both are settled.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+import orjson
+
+from common import killswitch
+from common.clock import SystemClock
+from common.config import Config, load
+from common.decide import ALL_REASONS, Rules, decide
+from common.errors import AlphaError, ContractError, ResourceError, WireError
+from common.fixed import text
+from common.gateways import (Absent, Acked, Ended, Event, Filled, Gateway, NoPortfolio, Portfolio, Throttled,
+                             Unanswered, Unknown, create)
+from common.journal import Journal
+from common.layout import FLAG_VALID
+from common.ledger import ASK_AGAIN_NS, Ledger
+from common.links import Network, Poller
+from common.orders import Order, State, Working
+from common.ring import Books, Top
+from common.risk import Account, Rate, Refusal
+from common.stage import Stage, exit_on_error, run
+from common.telemetry import Telemetry
+from common.wire import Prediction, decode
+
+#: reasons that only the way out can give, beside those of `common.decide`
+OUTBOUND_REASONS = ("ORDER_DUPLICATE", "JOURNAL_FAILED")
+COUNTERS = ("predictions", "superseded", "decisions", "orders", "acks", "fills", "cancels", "rejects", "unknowns",
+            "refusals", *(f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS),
+            "position", "exposure", "realised", "unrealised", "fees", "day_loss",  # gauges, 1e-8 of quote currency
+            "working", "unresolved", "halted", "armed", "reconciled")  # gauges
+TIMERS = ("ingest", "feature", "dispatch", "queue", "inference", "decide", "send", "ack", "tick_to_decision",
+          "tick_to_order")
+
+DIFFERENCES = 3  #: a difference to the venue's positions counts once it was seen so often in a row
+_TURN_NS = 20_000_000
+_MARK_NS = 100_000_000
+_TIDY_NS = 30_000_000_000
+_LAST_WORDS = 25  # waits of 20 ms for answers that are under way when the stage is closed
+_log = logging.getLogger("executor")
+
+
+class Executor(Stage):
+    """`books_source` attaches the books ring or raises FileNotFoundError; `run_dir` holds the kill switch."""
+
+    name = "executor"
+
+    def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, gateway: Gateway, journal: Journal,
+                 books_source: Callable[[], Books] | None = None, run_dir: Path | None = None) -> None:
+        self._config, self._clock, self._telemetry, self._inbox = config, clock, telemetry, inbox
+        self.gateway, self.journal = gateway, journal
+        self._books_source = books_source or (lambda: Books.attach(config.instance.name))
+        self._run_dir = run_dir or config.run_dir
+        self._halt_file = str(self._run_dir / killswitch.FILE)
+        self._armed_file = str(self._run_dir / killswitch.ARMED_FILE)
+        self.books: Books | None = None
+        self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"))
+        self._rules: list[Rules] = []
+        self._streams: dict[str, list[tuple[int, int]]] = {}
+        self._virgin = False
+        self._halted = ""  # why, or ""
+        self._halt_is_filed = False
+        self._armed = not config.market.live
+        self._throttled_ns = 0
+        self._reconciled = self._portfolio_asked = False
+        self._portfolio_ns = self._differences = 0
+        self._waiting_for = ""
+        self._told: dict[str, str] = {}
+        self._day, self._opening = "", 0
+        self._next_turn = self._next_mark = self._next_tidy = 0
+        self._poller: Poller | None = None
+        self._watched = (-1, False)
+
+    # ---- the stage
+
+    def on_start(self) -> bool:
+        try:
+            books = self._books_source()
+        except FileNotFoundError:
+            self._telemetry.tell({"waiting_for": "the books ring, which ingest makes"})
+            return False
+        if self._config.market.live:
+            killswitch.disarm(self._run_dir)
+        found = self.journal.restore()
+        self._streams, self._virgin = found.streams, found.virgin
+        self.ledger.restore(found.positions, found.working, self._clock.wall_ns())
+        self.gateway.restore(self.ledger.positions)
+        self._attach(books)
+        self._flush()
+        self._look()
+        self._settle_state()
+        return True
+
+    def do_work(self) -> int:
+        handled = 0
+        newest: dict[int, Prediction] = {}
+        recv = self._inbox.recv
+        while (message := recv()) is not None:
+            try:
+                predictions = decode(message, Prediction)
+            except WireError as error:
+                self._telemetry.add("errors")
+                _log.error("%s", error)
+                continue
+            for prediction in predictions:
+                handled += 1
+                held = newest.get(prediction.symbol)
+                if held is None or prediction.seq > held.seq or prediction.epoch != held.epoch:
+                    newest[prediction.symbol] = prediction
+        if handled:
+            self._telemetry.add("predictions", handled)
+            if handled > len(newest):
+                self._telemetry.add("superseded", handled - len(newest))
+            for prediction in newest.values():
+                self._consider(prediction)
+        if self.gateway.busy:
+            for event in self.gateway.work():
+                handled += 1
+                self._learn(event)
+        if self.ledger.entries:
+            self._flush()
+        now = self._clock.monotonic_ns()
+        if now >= self._next_turn:
+            self._turn(now, idle=not handled)
+        return handled
+
+    def wait(self, timeout_ms: float) -> None:
+        gateway = self.gateway
+        if self._poller is None:
+            self._poller = Poller()
+            self._poller.add(self._inbox)
+        # An idle connection is not watched: it is looked at when the next order wants it.
+        watched = (gateway.fileno(), gateway.wants_write) if gateway.busy else (-1, False)
+        if watched != self._watched:
+            self._poller.remove(gateway)
+            if watched[0] >= 0:
+                self._poller.add(gateway, watched[1])
+            self._watched = watched
+        due = gateway.due_ns()
+        if due:
+            timeout_ms = min(timeout_ms, max(1, math.ceil((due - self._clock.monotonic_ns()) / 1e6)))
+        self._poller.wait(timeout_ms)
+
+    def on_close(self) -> None:
+        """Hear what is under way, then write everything down. What stays unknown is asked for at the next start."""
+        for _ in range(_LAST_WORDS):
+            if not self.gateway.busy:
+                break
+            self.wait(20)
+            for event in self.gateway.work():
+                self._learn(event)
+        if self.books is not None:
+            self._flush()
+        self.gateway.close()
+        self.journal.close()
+        self._inbox.close()
+
+    # ---- a prediction becomes a decision
+
+    def _consider(self, prediction: Prediction) -> None:
+        symbol = prediction.symbol
+        if symbol >= len(self.ledger.standings) or prediction.epoch != self.books.tag:
+            self._unexpected(prediction)
+            if symbol >= len(self.ledger.standings):
+                return
+        standing, account = self.ledger.standings[symbol], self.ledger.account
+        market = self.books.top(symbol)
+        verdict = decide(prediction, market, standing, account, self._rules[symbol], self._clock.monotonic_ns())
+        decided = self._clock.monotonic_ns()
+        if prediction.epoch == standing.epoch and prediction.seq > standing.seq:
+            standing.seq = prediction.seq
+        if type(verdict) is Order:
+            verdict = self._place(prediction, verdict, market, decided)
+        telemetry = self._telemetry
+        telemetry.add("decisions")
+        if verdict is not None:
+            telemetry.add("refusals")
+            telemetry.add(_COUNTER_OF[verdict.reason])
+            if verdict.reason == "LOSS_DAILY":
+                self._halt(f"the day's loss {text(int(verdict.value))} is above risk.max_daily_loss "
+                           f"{text(int(verdict.limit))}")
+        observe = telemetry.observe
+        observe("ingest", prediction.book_ns - prediction.recv_ns)
+        observe("feature", prediction.row_ns - prediction.book_ns)
+        observe("dispatch", prediction.dispatched_ns - prediction.row_ns)
+        observe("queue", prediction.start_ns - prediction.dispatched_ns)
+        observe("inference", prediction.end_ns - prediction.start_ns)
+        observe("decide", decided - prediction.end_ns)
+        observe("tick_to_decision", decided - prediction.recv_ns)
+
+    def _place(self, prediction: Prediction, order: Order, market: Top, decided: int) -> Refusal | None:
+        """Journal, then send. Returns why not, or None when the order is out."""
+        self._look()  # the kill switch, as of this moment
+        account = self.ledger.account
+        if account.barred:
+            return Refusal(account.barred)
+        if self.ledger.entries and not self._flush():
+            return Refusal("JOURNAL_FAILED")
+        context = orjson.dumps({"prediction": prediction._asdict(), "market": market._asdict(),
+                                "decided_ns": decided}).decode()
+        try:
+            self.journal.intent(order, context, self._clock.wall_ns())
+        except ContractError as error:
+            _log.error("%s", error)
+            return Refusal("ORDER_DUPLICATE")
+        except ResourceError as error:
+            self._halt(str(error))
+            return Refusal("JOURNAL_FAILED")
+        self.ledger.mark(order.symbol, (market.bid + market.ask) // 2)
+        working = self.ledger.opened(order, prediction.recv_ns, decided)
+        account.rate.take(decided)
+        self._virgin = False
+        self._telemetry.add("orders")
+        self.ledger.sent(working, self._clock.wall_ns())
+        self.gateway.submit(order)
+        for event in self.gateway.work():
+            self._learn(event)
+        return None
+
+    def _unexpected(self, prediction: Prediction) -> None:
+        """A prediction on a stream that is not ours: perhaps ingest has begun a new one."""
+        if self.books.retired:
+            self._attach_again()
+        if prediction.symbol >= len(self.ledger.standings):
+            self._telemetry.add("errors")
+            _log.error("a prediction names a symbol that does not exist (symbol=%d)", prediction.symbol)
+
+    # ---- what the gateway has learnt
+
+    def _learn(self, event: Event) -> None:
+        if type(event) is Throttled:
+            self._throttled_ns = event.until_ns
+            self._settle_state()
+        elif type(event) is Portfolio:
+            self._compare(event)
+        elif type(event) is NoPortfolio:
+            self._portfolio_asked = False
+            self._portfolio_ns = self._clock.monotonic_ns() + ASK_AGAIN_NS
+            self._waiting_for = f"the venue's positions: {event.reason}"
+            self._settle_state()
+        else:
+            working = self._find(event.client_id)
+            if working is None:
+                self._telemetry.add("errors")
+                _log.error("the venue speaks of an order that is not ours (client_id=%s)", event.client_id)
+                return
+            try:
+                self._learn_of(working, event)
+            except AlphaError as error:
+                self._telemetry.add("errors")
+                _log.error("%s", error)
+                self._lose(working, str(error))
+
+    def _learn_of(self, working: Working, event: Event) -> None:
+        ledger, telemetry = self.ledger, self._telemetry
+        now, wall = self._clock.monotonic_ns(), self._clock.wall_ns()
+        match event:
+            case Acked():
+                if ledger.acked(working, event, now, wall):
+                    telemetry.add("acks")
+                if event.sent_ns and working.decided_ns:
+                    telemetry.observe("send", event.sent_ns - working.decided_ns)
+                    telemetry.observe("tick_to_order", event.sent_ns - working.recv_ns)
+                    telemetry.observe("ack", event.at_ns - event.sent_ns)
+            case Filled():
+                if ledger.filled(working, event, wall):
+                    telemetry.add("fills")
+            case Ended():
+                news = working.order.client_id in ledger.orders
+                ledger.ended(working, event, wall)
+                if event.state is State.REJECTED and news:
+                    telemetry.add("rejects")
+                    _log.warning("order %s rejected: %s", event.client_id, event.reason)
+                elif news and event.state is not State.FILLED:
+                    telemetry.add("cancels")
+            case Unknown():
+                self._lose(working, event.reason)
+            case Absent():
+                if ledger.absent(working, now, wall):
+                    _log.warning("order %s never arrived", event.client_id)
+                    telemetry.add("rejects")
+            case Unanswered():
+                ledger.unanswered(working, now)
+
+    def _lose(self, working: Working, reason: str) -> None:
+        """The outcome of an order is not known: its symbol is blocked, and the venue is asked."""
+        if self.ledger.unknown(working, reason, self._clock.monotonic_ns(), self._clock.wall_ns()):
+            self._telemetry.add("unknowns")
+            _log.warning("order %s is unknown: %s", working.order.client_id, reason)
+
+    def _find(self, client_id: str) -> Working | None:
+        """An order by its client id; one at its end from the journal, which must know all that memory does."""
+        working = self.ledger.orders.get(client_id)
+        if working is None and (not self.ledger.entries or self._flush()):
+            working = self.journal.find(client_id)
+        return working
+
+    # ---- reconciliation
+
+    def _reconcile(self, now: int) -> None:
+        """Ask about unfinished orders; once nothing is unknown, compare positions with the venue's."""
+        if now < self._throttled_ns:
+            return
+        for working in self.ledger.to_ask(now):
+            working.asking = True
+            if working.state is State.CANCELLING and self._halted:
+                self.gateway.cancel(working.order, working.venue_id)
+            else:
+                self.gateway.query(working.order)
+        if self._reconciled or self._portfolio_asked or now < self._portfolio_ns:
+            return
+        unknown = [w.order.client_id for w in self.ledger.orders.values() if w.state is State.UNKNOWN]
+        if unknown:
+            self._waiting_for = f"the venue's word on {len(unknown)} orders, {unknown[0]} the first"
+        elif self._differences < DIFFERENCES:
+            self._waiting_for = "the venue's positions"
+            self._portfolio_asked = True
+            self.gateway.portfolio()
+
+    def _compare(self, portfolio: Portfolio) -> None:
+        self._portfolio_asked = False
+        if self._reconciled:
+            return
+        found = self.ledger.differences(portfolio.positions)
+        if found and self._virgin:
+            found = self._adopt({name: portfolio.positions[name] for name in found})
+        if found:
+            self._differences += 1
+            self._portfolio_ns = self._clock.monotonic_ns() + ASK_AGAIN_NS
+            if self._differences >= DIFFERENCES:
+                told = ", ".join(f"{name} {text(ours)} in the journal, {text(theirs)} at the venue"
+                                 for name, (ours, theirs) in found.items())
+                self._halt(f"positions differ: {told}; find out why, mend it at the venue, then `alpha resume`")
+            return
+        self._reconciled, self._differences, self._waiting_for = True, 0, ""
+        _log.info("reconciled with the venue, %d symbols held", len(portfolio.positions))
+        self._settle_state()
+
+    def _adopt(self, held: dict[str, tuple[int, int]]) -> dict:
+        """An empty journal takes over what the venue holds. Returns what still differs."""
+        try:
+            self.journal.adopt(held)
+        except ResourceError as error:
+            self._halt(str(error))
+            return {"journal": (0, 0)}
+        _log.warning("the journal is empty and takes over the venue's positions: %s",
+                     {name: text(qty) for name, (qty, _) in held.items()})
+        self.ledger.restore(self.journal.restore().positions, (), self._clock.wall_ns())
+        self.ledger.follow(self.books.symbols, self.books.tag, self._streams)
+        self.gateway.restore(self.ledger.positions)
+        return {}
+
+    # ---- now and then
+
+    def _turn(self, now: int, idle: bool) -> None:
+        self._next_turn = now + _TURN_NS
+        self._look()
+        if self.books.retired:
+            self._attach_again()
+        if self._halted:
+            for working in self.ledger.to_cancel():
+                self.gateway.cancel(working.order, working.venue_id)
+                self.ledger.cancelling(working, now, self._clock.wall_ns())
+        self._reconcile(now)
+        if now >= self._next_mark:
+            self._next_mark = now + _MARK_NS
+            self._mark()
+        if idle and now >= self._next_tidy:
+            self._next_tidy = now + _TIDY_NS
+            self._guarded(self.journal.tidy)
+        self._settle_state()
+
+    def _mark(self) -> None:
+        """Mark positions to the market, count the day's loss, and show both."""
+        ledger, telemetry = self.ledger, self._telemetry
+        for index, symbol in enumerate(self.books.symbols):
+            top = self.books.top(index)
+            if top is not None and top.flags & FLAG_VALID and 0 < top.bid < top.ask:
+                ledger.mark(symbol, (top.bid + top.ask) // 2)
+        realised, unrealised, fees = ledger.profit()
+        if ledger.marked():
+            self._count_loss(realised + unrealised - fees)
+        for name, value in (("position", ledger.net_cost()), ("exposure", ledger.account.gross),
+                            ("realised", realised), ("unrealised", unrealised), ("fees", fees),
+                            ("day_loss", ledger.account.day_loss), ("working", len(ledger.orders)),
+                            ("unresolved", sum(standing.unresolved for standing in ledger.standings))):
+            telemetry.set(name, value)
+
+    def _count_loss(self, profit: int) -> None:
+        day = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, timezone.utc).date().isoformat()
+        if day != self._day:
+            opening = self._guarded(self.journal.opening, day)
+            if opening is None:
+                opening = profit
+                self._guarded(self.journal.open_day, day, profit)
+            self._day, self._opening = day, opening
+        account = self.ledger.account
+        account.day_loss = self._opening - profit
+        limit = self._rules[0].limits.max_daily_loss
+        if account.day_loss > limit and not self._halted:
+            self._halt(f"the day's loss {text(account.day_loss)} is above risk.max_daily_loss {text(limit)}")
+
+    def _attach(self, books: Books) -> None:
+        self.books = books
+        self._rules = [Rules.of(self._config, symbol) for symbol in books.symbols]
+        self.ledger.follow(books.symbols, books.tag, self._streams)
+        self.gateway.attach(books)
+
+    def _attach_again(self) -> None:
+        """Ingest has replaced the books ring. Until the new one is there, the old book only grows older."""
+        try:
+            books = self._books_source()
+        except FileNotFoundError:
+            return
+        if books.epoch != self.books.epoch or books.symbols != self.books.symbols:
+            self._attach(books)
+
+    # ---- the kill switch, and what state all this is in
+
+    def _look(self) -> None:
+        """Follow the kill switch: halted while the file is there, reconciling anew once it is gone."""
+        present = killswitch.present(self._halt_file)
+        if present and not self._halt_is_filed:
+            found = killswitch.state(self._run_dir)
+            self._halt_is_filed = True
+            self._halted = self._halted or (f"{found.why} (by {found.who})" if found else "the halt file")
+            _log.warning("halted: %s", self._halted)
+            self._settle_state()
+        elif not present and self._halt_is_filed:
+            _log.warning("resumed; comparing with the venue before anything trades")
+            self._halted, self._halt_is_filed, self._reconciled = "", False, False
+            self._differences = self._portfolio_ns = 0
+            self._settle_state()
+        if self._config.market.live and killswitch.present(self._armed_file) != self._armed:
+            self._armed = not self._armed
+            _log.warning("armed" if self._armed else "disarmed")
+            self._settle_state()
+
+    def _halt(self, why: str) -> None:
+        """Stop trading, until a person resumes."""
+        if self._halted:
+            return
+        _log.error("halting: %s", why)
+        self._halted = why
+        try:
+            killswitch.halt(self._run_dir, why, who="executor")
+            self._halt_is_filed = True
+        except ResourceError as error:
+            _log.error("%s; halted in memory, until a restart", error)
+        self._settle_state()
+
+    def _settle_state(self) -> None:
+        """From all that bears on it: whether anything may trade, and what to say about it."""
+        if self._halted:
+            state, barred, why = "HALTED", "STATE_HALTED", self._halted
+        elif not self._armed:
+            state, barred, why = "DISARMED", "STATE_DISARMED", "a live venue: `alpha arm` lets it trade"
+        elif not self._reconciled:
+            state, barred, why = "RECONCILING", "STATE_RECONCILING", self._waiting_for
+        elif self._clock.monotonic_ns() < self._throttled_ns:
+            state, barred, why = "ACTIVE", "RATE_VENUE", "the venue asked for a pause"
+        else:
+            state, barred, why = "ACTIVE", "", ""
+        self.ledger.account.barred = barred
+        told = {"state": state, "why": why}
+        if told != self._told:
+            self._told = told
+            telemetry = self._telemetry
+            telemetry.set("halted", bool(self._halted))
+            telemetry.set("armed", self._armed)
+            telemetry.set("reconciled", self._reconciled)
+            telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, **told})
+
+    # ---- the journal
+
+    def _flush(self) -> bool:
+        """Write what memory knows; what cannot be written is kept, and nothing trades meanwhile."""
+        try:
+            with self.journal.batch():
+                for method, arguments in self.ledger.entries:
+                    getattr(self.journal, method)(*arguments)
+        except ResourceError as error:
+            self._halt(str(error))
+            return False
+        self.ledger.entries.clear()
+        return True
+
+    def _guarded(self, call: Callable, *arguments):
+        """A journal call whose failure halts and is no more than that."""
+        try:
+            return call(*arguments)
+        except ResourceError as error:
+            self._halt(str(error))
+            return None
+
+
+_COUNTER_OF = {reason: f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS}
+
+
+@click.command()
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+def executor(path: str | None) -> None:
+    """Turn predictions into decisions, and decisions into orders.
+
+    \b
+    Receives  predictions (Prediction, from every worker); binds it.
+    Sends     orders over HTTP, or to a local paper book: [executor] gateway.
+    Memory    reads the books ring.
+    Files     journal.db in the state folder; halt.json in the run folder stops it.
+    Key       $ALPHA_BOT_KEY; a loopback exchange needs none.
+    Starts in any order: it waits for the books ring, and for the venue before it trades.
+    """
+    with exit_on_error():
+        config = load(path)
+        run("executor", config, lambda network, telemetry: _build(config, network, telemetry), COUNTERS, TIMERS)
+
+
+def _build(config: Config, network: Network, telemetry: Telemetry) -> Executor:
+    clock = SystemClock()
+    gateway = create(config, clock)
+    journal = Journal.open(config.state_dir / "journal.db", config.executor.durability)
+    return Executor(config, clock, telemetry, network.pull("predictions"), gateway, journal)

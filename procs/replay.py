@@ -1,0 +1,177 @@
+"""replay CAPTURE...: a recording through the same stages, in one process, on a clock that the recording drives.
+
+Nothing here computes anything: the market core of ingest, the feature stage, one worker and the executor are the
+live ones, joined by links in memory and stepped frame by frame. Twice the same input gives the same bytes; and
+rows and probabilities are those of a live run on the same frames, for every tick that both predicted, because
+features depend on nothing but the frames. (A live run skips rows when it is overloaded; a replay never is.)
+"""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import click
+
+from common import captures, venues
+from common.clock import ManualClock
+from common.config import Config, load
+from common.features import COLUMNS, SCHEMA_HASH
+from common.gateways.paper import PaperGateway
+from common.journal import Journal
+from common.layout import KIND_NAMES
+from common.links import LocalLink
+from common.market import Market
+from common.model import Model
+from common.overview import Overview
+from common.ring import Books, Rows
+from common.stage import exit_on_error
+from common.telemetry import Telemetry
+from common.wire import Prediction, decode, encode
+from procs import executor as executor_stage
+from procs import feature as feature_stage
+from procs import inference as inference_stage
+
+
+class Replay:
+    """The stages of one pipeline, composed. `step` takes a frame and returns the predictions that it caused."""
+
+    def __init__(self, config: Config, run_dir=None) -> None:
+        self.config = config
+        self.clock = ManualClock()
+        symbols = config.market.symbols
+        venue = venues.create(config.market.venue, symbols)
+        self.books = Books.private(symbols, config.ring.ticks)
+        self.books.epoch = 1  # nothing of this run depends on when it is made
+        self.rows = Rows.private(symbols, COLUMNS, config.ring.rows, self.books.epoch)
+        self.market = Market(venue, self.books, self.clock, seed=0)
+        self._ticks, self._credits, self._work = LocalLink(), LocalLink(), LocalLink()
+        self._predictions, self._decisions = LocalLink(), LocalLink()
+        telemetry = {name: Telemetry.private(name, module.COUNTERS, module.TIMERS) for name, module in (
+            ("feature", feature_stage), ("inference-0", inference_stage), ("executor", executor_stage))}
+        settings = config.inference
+        model = Model.load(config.path(settings.model), COLUMNS, SCHEMA_HASH, settings.providers,
+                           settings.allow_fallback)
+        self.feature = feature_stage.Feature(
+            config, self.clock, telemetry["feature"], self._ticks, self._credits, lambda worker: self._work,
+            lambda: self.books, lambda books: self.rows)
+        self.worker = inference_stage.Inference(
+            config, self.clock, telemetry["inference-0"], 0, self._work, self._credits, self._predictions, model,
+            lambda: self.rows)
+        self.executor = executor_stage.Executor(
+            config, self.clock, telemetry["executor"], self._decisions, self.books,
+            PaperGateway(config, self.books, self.clock), Journal.private())
+        self.overview = Overview("replay")
+        self.overview.stages = telemetry
+        for stage in (self.feature, self.worker, self.executor):
+            while not stage.on_start():
+                stage.do_work()
+
+    def step(self, recv_ns: int, frame: bytes, symbol: int) -> list[Prediction]:
+        """One frame, received at `recv_ns`; `symbol` says whose it is where the frame is a REST snapshot."""
+        self.clock.set(recv_ns)
+        if captures.is_snapshot(frame):
+            self.market.on_snapshot(symbol, frame, recv_ns)
+        else:
+            self.market.on_frame(frame, recv_ns)
+        refs = self.market.take_refs()
+        if refs:
+            self._ticks.send(encode(refs))
+        found: list[Prediction] = []
+        while self.feature.do_work() or self.worker.do_work():
+            while (message := self._predictions.recv()) is not None:
+                found += decode(message, Prediction)
+                self._decisions.send(message)
+        self.executor.do_work()
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """The counts of `alpha run`, without latencies, which mean nothing on a manual clock."""
+        told = self.overview.summary()
+        told.pop("latency_us")
+        counts = self.market.counts
+        return {**told, **{name: getattr(counts, name) for name in (
+            "frames", "ticks", "gaps", "malformed", "quote_checks", "quote_mismatches")}}
+
+    def close(self) -> None:
+        for stage in (self.executor, self.worker, self.feature):
+            stage.on_close()
+
+
+def configure(config: Config, paths: tuple[str, ...]) -> Config:
+    """`config` for these recordings: their venue and symbols, a paper book, and one worker that is always idle."""
+    told = captures.describe(paths)
+    return dataclasses.replace(
+        config,
+        market=dataclasses.replace(config.market, venue=told.venue, symbols=told.symbols, live=False),
+        executor=dataclasses.replace(config.executor, gateway="paper"))
+
+
+def frames(config: Config, paths: tuple[str, ...]) -> Iterator[tuple[int, bytes, int]]:
+    """(recv_ns, frame, symbol) of all recordings in order of time."""
+    def one(path: str) -> Iterator[tuple[int, bytes, int]]:
+        symbol = config.market.symbols.index(captures.describe([path]).symbols[0])
+        return ((recv_ns, frame, symbol) for recv_ns, frame in captures.lines(path))
+
+    return captures.merge([one(path) for path in paths])
+
+
+def record(replay: Replay, prediction: Prediction, with_rows: bool) -> dict[str, Any]:
+    """A prediction for a file: named by what the venue named, so that runs can be compared."""
+    fields = {"symbol": replay.config.market.symbols[prediction.symbol], "kind": KIND_NAMES[prediction.kind],
+              "venue_id": prediction.venue_id, "seq": prediction.seq, "event_ns": prediction.event_ns,
+              "p_up": prediction.p_up, "p_down": prediction.p_down}
+    if with_rows:
+        fields["row"] = replay.rows.window(prediction.symbol, prediction.seq, 1)[0].tolist()
+    return fields
+
+
+@click.command()
+@click.argument("paths", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+@click.option("--model", help="ONNX model to use.")
+@click.option("--out", type=click.File("w"), help="Write each prediction here, one JSON object a line (- for stdout).")
+@click.option("--rows", is_flag=True, help="With --out: the feature row, too.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def replay(paths: tuple[str, ...], path: str | None, model: str | None, out: TextIO | None, rows: bool,
+           limit: int | None, as_json: bool) -> None:
+    """Run recordings through the same stages in one process; deterministic.
+
+    Orders go to a paper book of its own; nothing is journaled to disk and nothing live is touched.
+
+    \b
+    alpha replay day1.gz day2.gz --out predictions.jsonl --rows
+    """
+    with exit_on_error():
+        config = configure(load(path), paths)
+        if model:
+            config = dataclasses.replace(config, inference=dataclasses.replace(
+                config.inference, model=str(click.format_filename(model))))
+        run = Replay(config)
+        start = last = time.monotonic()
+        count = 0
+        with contextlib.closing(run):
+            for recv_ns, frame, symbol in frames(config, paths):
+                found = run.step(recv_ns, frame, symbol)
+                count += 1
+                if out is not None:
+                    for prediction in found:
+                        out.write(json.dumps(record(run, prediction, rows)) + "\n")
+                if count % 1000 == 0 and time.monotonic() - last > 1:
+                    last = time.monotonic()
+                    print(f"{count:,} frames, {count / (last - start):,.0f}/s", file=sys.stderr)
+                if count == limit:
+                    break
+            seconds = time.monotonic() - start
+            told = run.summary()
+        if as_json:
+            # No wall time in it: the same input gives the same bytes.
+            print(json.dumps(told, indent=1))
+        else:
+            print(f"{count:,} frames in {seconds:.1f} s ({count / seconds:,.0f}/s)", file=sys.stderr)
+            for name, value in told.items():
+                print(f"  {name:<18} {value}")

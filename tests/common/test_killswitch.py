@@ -1,0 +1,57 @@
+"""The kill switch is a file, and in doubt it halts."""
+
+import os
+import stat
+
+import pytest
+
+from common import killswitch
+from common.errors import ResourceError
+
+
+def test_a_halt_says_who_when_and_why_until_it_is_lifted(tmp_path):
+    assert killswitch.state(tmp_path) is None and not killswitch.present(tmp_path / killswitch.FILE)
+    made = killswitch.halt(tmp_path, "too many rejects", who="me")
+    assert killswitch.present(tmp_path / killswitch.FILE)
+    assert killswitch.state(tmp_path) == made and (made.who, made.why) == ("me", "too many rejects")
+    assert made.when_ns > 0
+    assert killswitch.resume(tmp_path) == made
+    assert killswitch.state(tmp_path) is None and killswitch.resume(tmp_path) is None
+
+
+def test_the_first_reason_stays(tmp_path):
+    first = killswitch.halt(tmp_path, "first")
+    assert killswitch.halt(tmp_path, "second") == first == killswitch.state(tmp_path)
+
+
+def test_it_makes_its_folder_and_is_readable_by_its_owner_alone(tmp_path):
+    killswitch.halt(tmp_path / "run", "x")
+    assert stat.S_IMODE((tmp_path / "run" / killswitch.FILE).stat().st_mode) == 0o600
+    assert os.listdir(tmp_path / "run") == [killswitch.FILE]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"who": 1}', '{"who":"a","when_ns":"x","why":"b"}'])
+def test_a_file_that_cannot_be_understood_halts_all_the_same(tmp_path, text):
+    (tmp_path / killswitch.FILE).write_text(text)
+    assert killswitch.state(tmp_path).who == "?"
+    killswitch.resume(tmp_path)
+    assert killswitch.state(tmp_path) is None
+
+
+def test_what_cannot_be_looked_at_counts_as_a_halt(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert killswitch.present(tmp_path / "file" / killswitch.FILE)
+
+
+def test_a_switch_that_cannot_be_written_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="kill switch"):
+        killswitch.arm(tmp_path / "file")
+
+
+def test_arming_is_a_file_too(tmp_path):
+    killswitch.arm(tmp_path)
+    assert killswitch.present(tmp_path / killswitch.ARMED_FILE)
+    killswitch.disarm(tmp_path)
+    killswitch.disarm(tmp_path)
+    assert not killswitch.present(tmp_path / killswitch.ARMED_FILE)
