@@ -3,7 +3,7 @@
     admission checks (common.risk)  ->  signal and size (common.sizing)  ->  order checks (common.risk)
 
 The order is a limit at the touch of the book as it stands now, immediate-or-cancel: it takes what is shown at
-that price and leaves nothing behind. Cost: about 2 us for a prediction inside the threshold, 10 us for an order.
+that price and leaves nothing behind. Cost: about 1.5 us for a prediction inside the threshold, 12 us for an order.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,7 +41,17 @@ class Rules(NamedTuple):
 
 def decide(prediction: Prediction, market: "Top | None", standing: Standing, account: Account, rules: Rules,
            now: int) -> Order | Refusal:
-    """`market` is the newest book of the symbol, None where there is none; `now` is monotonic ns."""
+    """The whole way. `market` is the newest book of the symbol, None where there is none; `now` is monotonic ns.
+
+    The executor takes the two halves one by one: most predictions end in the first, and need no market."""
+    size = wish(prediction, standing, account, rules, now)
+    if type(size) is Refusal:
+        return size
+    return answer(size, prediction, market, standing, account, rules, now)
+
+
+def wish(prediction: Prediction, standing: Standing, account: Account, rules: Rules, now: int) -> int | Refusal:
+    """The size that the prediction asks for: signed, not 0, in quote currency (1e-8)."""
     limits = rules.limits
     for test in _ADMISSION:
         refusal = test(prediction, standing, account, limits, now)
@@ -51,12 +61,15 @@ def decide(prediction: Prediction, market: "Top | None", standing: Standing, acc
     if not (0.0 <= p_up <= 1.0 and 0.0 <= p_down <= 1.0 and vol >= 0.0):  # false for NaN as well
         return Refusal("SIGNAL_INVALID", p_up)
     leaning = lean(p_up, p_down)
-    size = notional(leaning, vol, rules.curve)
-    if not size:
-        return Refusal("SIGNAL_WEAK", abs(leaning), rules.curve.threshold)
+    return notional(leaning, vol, rules.curve) or Refusal("SIGNAL_WEAK", abs(leaning), rules.curve.threshold)
+
+
+def answer(size: int, prediction: Prediction, market: "Top | None", standing: Standing, account: Account,
+           rules: Rules, now: int) -> Order | Refusal:
+    """The order of that size at the touch, if every check lets it pass."""
     proposal = propose(size, market, standing, account, rules, now)
     for test in _ORDER:
-        refusal = test(proposal, limits)
+        refusal = test(proposal, rules.limits)
         if refusal is not None:
             return refusal
     return Order(client_order_id(prediction.epoch, prediction.symbol, prediction.seq), rules.symbol,

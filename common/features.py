@@ -38,6 +38,7 @@ import numpy as np
 
 from common import feature_kernel
 from common.compiled import direct
+from common.errors import LayoutError
 from common.ring import Books, Rows
 
 
@@ -52,8 +53,8 @@ class Feature(NamedTuple):
 
 _ARTICLE = "Predictive Alpha: Pipeline Engineering for Real-Time Machine Learning Inference"
 _CONT = "Cont, Kukanov, Stoikov 2014, The Price Impact of Order Book Events, doi:10.1093/jjfinec/nbt003"
-_STOIKOV = "Stoikov 2018, The Micro-Price, doi:10.1080/14697688.2018.1489139 (its starting point, not its limit)"
-_CARTEA = "Cartea, Jaimungal, Penalva 2015, Algorithmic and High-Frequency Trading, sections 3 and 4"
+_STOIKOV = "Stoikov 2018, The Micro-Price, doi:10.1080/14697688.2018.1489139 (its starting point)"
+_CARTEA = "Cartea, Jaimungal, Penalva 2015, Algorithmic and High-Frequency Trading, ISBN 978-1-107-09114-6"
 
 
 def _now(name: str, formula: str, unit: str, source: str) -> Feature:
@@ -95,13 +96,15 @@ FEATURES: tuple[Feature, ...] = (
     _over("depth_250", "ln((B_5 + A_5) / mean_250 (B_5 + A_5)); 0 on an empty book", "log ratio", 250, _CARTEA),
 )
 
+VERSION = 1  #: of the definitions at the head of this file: to be raised where they change and no entry above does
+
 COLUMNS: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 WARM_UP: int = max(feature.warm_up for feature in FEATURES)  #: ticks of a run before every feature is warm
 
 
 def schema_hash(features: Sequence[Feature]) -> str:
     """SHA-256 over the table as canonical JSON: changes with any entry, and with the order."""
-    table = [feature._asdict() for feature in features]
+    table = {"version": VERSION, "features": [feature._asdict() for feature in features]}
     return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -116,11 +119,14 @@ def column(name: str) -> int:
 class Features:
     """The writer of the rows ring: follows the books ring, tick by tick, symbol by symbol.
 
-    Memory: 26 KB of state per symbol. Books and rows must have the same symbols and epoch; make a new
-    one when the books ring begins a new epoch.
+    Memory: 26 KB of state per symbol. Raises LayoutError if the rings have not the same symbols, or the rows not
+    these columns. Make a new one when the books ring begins a new epoch.
     """
 
     def __init__(self, books: Books, rows: Rows) -> None:
+        if (rows.symbols, rows.columns) != (books.symbols, COLUMNS):
+            raise LayoutError("the rows ring is not made for these ticks and features",
+                              where=f"rows: {rows.symbols} x {rows.columns}; ticks: {books.symbols} x {COLUMNS}")
         self.books, self.rows = books, rows
         self._ticks = [_read_only(ticks) for ticks in books.ticks]
         self._states = [feature_kernel.new_state() for _ in books.symbols]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import ContractError, ResourceError
-from common.links import lock_file
+from common.locks import lock_file
 from common.orders import SIDE_NAMES, TERMINAL, Order, State, Working
 from common.positions import Position
 
@@ -122,7 +122,8 @@ class Journal:
                 (order.client_id, order.symbol, order.side, order.qty, order.price, order.epoch, order.seq,
                  order.order_type, order.time_in_force, now, State.INTENT.value, context))
         except sqlite3.IntegrityError:
-            raise ContractError("an order is in the journal already", where=f"client_id={order.client_id}") from None
+            raise ContractError("an order is in the journal already",
+                                where=f"client_id={order.client_id}") from None
         except sqlite3.Error as error:
             raise self._failed(error) from None
 
@@ -136,18 +137,18 @@ class Journal:
                        (client_id, now, state.value, detail))
 
     def fill(self, order: Order, fill_id: str, qty: int, price: int, fee: int, state: State, now: int) -> bool:
-        """A fill, and the state it brought the order to. False, and nothing written, if it is known."""
+        """A fill, and the state it brought the order to. False, and nothing booked, if it is known."""
         with self.batch() as db:
-            found = db.execute("INSERT OR IGNORE INTO fills (client_id, fill_id, symbol, side, qty, price, fee, at_ns)"
-                               " VALUES (?,?,?,?,?,?,?,?)",
+            found = db.execute("INSERT OR IGNORE INTO fills (client_id, fill_id, symbol, side, qty, price, fee,"
+                               " at_ns) VALUES (?,?,?,?,?,?,?,?)",
                                (order.client_id, fill_id, order.symbol, order.side, qty, price, fee, now))
-            if not found.rowcount:
-                return False
+            news = found.rowcount > 0
             db.execute("UPDATE orders SET state = ?, filled = filled + ? WHERE client_id = ?",
-                       (state.value, qty, order.client_id))
-            db.execute("INSERT INTO events (client_id, at_ns, state, detail) VALUES (?,?,?,?)",
-                       (order.client_id, now, state.value, f"fill {fill_id}"))
-        return True
+                       (state.value, qty if news else 0, order.client_id))
+            if news:
+                db.execute("INSERT INTO events (client_id, at_ns, state, detail) VALUES (?,?,?,?)",
+                           (order.client_id, now, state.value, f"fill {fill_id}"))
+        return news
 
     def find(self, client_id: str) -> Working | None:
         """An order by its client id, at its end or not."""
@@ -166,7 +167,10 @@ class Journal:
 
     def opening(self, day: str) -> int | None:
         """Profit (1e-8) when `day` (UTC, 2024-07-18) began; None if it has not begun here."""
-        row = self._db.execute("SELECT opening FROM days WHERE day = ?", (day,)).fetchone()
+        try:
+            row = self._db.execute("SELECT opening FROM days WHERE day = ?", (day,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error) from None
         return row[0] if row else None
 
     def open_day(self, day: str, opening: int) -> None:

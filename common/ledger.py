@@ -8,6 +8,7 @@ is, the journal still has the order as unfinished and the venue is asked at the 
 Monotonic times are called `now`, Unix times `wall`; both in ns.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
 from common.errors import VenueError
@@ -20,6 +21,8 @@ ASK_AGAIN_NS = 500_000_000  #: after a question that had no useful answer
 FOLLOW_UP_NS = 1_000_000_000  #: between looks at an order that rests at the venue
 ABSENCE_NS = 1_000_000_000  #: between the two times that a venue must say that it does not know an order
 
+REMEMBERED = 1000  #: orders at their end that a late word may still concern; older ones are in the journal
+
 _ALIVE = (State.ACKNOWLEDGED, State.PARTLY_FILLED)
 
 
@@ -28,6 +31,7 @@ class Ledger:
         self.account = account
         self.positions: dict[str, Position] = {}
         self.orders: dict[str, Working] = {}  #: not at their end, by client id
+        self.ended_lately: OrderedDict[str, Working] = OrderedDict()  #: at their end, the last few
         self.marks: dict[str, int] = {}  #: last usable mid price
         self.standings: list[Standing] = []  #: by index in the books ring
         self.entries: list[tuple[str, tuple]] = []
@@ -51,8 +55,9 @@ class Ledger:
 
     # ---- an order goes out
 
-    def opened(self, order: Order, recv_ns: int, decided_ns: int) -> Working:
-        """The intent of `order` is in the journal."""
+    def opened(self, order: Order, mark: int, recv_ns: int, decided_ns: int) -> Working:
+        """The intent of `order` is in the journal; its symbol is worth `mark`."""
+        self.marks[order.symbol] = mark
         working = self.orders[order.client_id] = Working(order, recv_ns=recv_ns, decided_ns=decided_ns)
         self._by_name[order.symbol].order_ns = decided_ns
         self._restate(order.symbol)
@@ -173,8 +178,10 @@ class Ledger:
         self._settle(working)
 
     def _settle(self, working: Working) -> None:
-        if working.state in TERMINAL:
-            self.orders.pop(working.order.client_id, None)
+        if working.state in TERMINAL and self.orders.pop(working.order.client_id, None):
+            self.ended_lately[working.order.client_id] = working
+            if len(self.ended_lately) > REMEMBERED:
+                self.ended_lately.popitem(last=False)
         self._restate(working.order.symbol)
 
     def _restate(self, symbol: str) -> None:

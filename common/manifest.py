@@ -54,14 +54,17 @@ class Manifest:
                    and f.default_factory is dataclasses.MISSING]
         if missing:
             raise ModelError("the manifest lacks an entry", where=f"{source}: {missing[0]}")
+        def refuse(name: str) -> ModelError:
+            return ModelError("an entry of the manifest has a wrong type", where=f"{source}: {name}={tree[name]!r}")
+
         for name, kind in (("name", str), ("schema", str), ("columns", list), ("window", int), ("classes", list),
                            ("horizon_s", (int, float)), ("output", str), ("labels", list), ("sha256", str),
                            ("external", dict), ("trained", dict), ("metrics", dict), ("golden", dict)):
             if name in tree and (not isinstance(tree[name], kind) or isinstance(tree[name], bool)):
-                raise ModelError("an entry of the manifest has a wrong type", where=f"{source}: {name}={tree[name]!r}")
+                raise refuse(name)
         for name in ("columns", "classes"):
             if not all(isinstance(item, str) for item in tree[name]):
-                raise ModelError("an entry of the manifest has a wrong type", where=f"{source}: {name}={tree[name]!r}")
+                raise refuse(name)
         for name in ("columns", "classes", "labels"):
             tree[name] = tuple(tree.get(name, ()))
         manifest = cls(**tree)

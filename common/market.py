@@ -56,7 +56,6 @@ KEPT_BYTES = 4096  #: of each
 _BUFFERED = 1000  #: deltas held per symbol while a snapshot is on its way
 _BUFFERED_LEVELS = 1 << 18
 _QUOTES = 4096  #: quotes per symbol ahead of the book
-_UPDATES = 64  #: past update ids per symbol that a late quote may still be compared with
 _NEVER = 2**63 - 1
 _HEALTHY_NS = int(HEALTHY_S * 1e9)
 
@@ -108,8 +107,8 @@ class Symbol:
     """Where one symbol stands."""
 
     __slots__ = ("index", "name", "state", "book", "ticks", "seq", "last_id", "joined", "recv_ns", "book_ns",
-                 "moved", "valid_since_ns", "was_valid", "buffer", "buffered_levels", "quotes", "updates", "ask_ns",
-                 "backoff")
+                 "moved", "valid_since_ns", "was_valid", "buffer", "buffered_levels", "quotes", "book_seq",
+                 "reset_seq", "ask_ns", "backoff")
 
     def __init__(self, index: int, name: str, ticks, seq: int, backoff: Backoff) -> None:
         self.index, self.name, self.ticks, self.backoff = index, name, ticks, backoff
@@ -125,7 +124,8 @@ class Symbol:
         self.buffer: deque[Delta] = deque()
         self.buffered_levels = 0
         self.quotes: deque[Quote] = deque(maxlen=_QUOTES)  #: ahead of the book
-        self.updates: dict[int, int] = {}  #: update id -> seq of the tick that it made, the newest _UPDATES
+        self.book_seq = 0  #: of the newest tick of the book
+        self.reset_seq = _NEVER  #: of the tick since which update ids are of one kind
         self.ask_ns = _NEVER  #: when to ask for a snapshot
 
 
@@ -205,8 +205,7 @@ class Market:
         for symbol in self.symbols:
             written += self._invalidate(symbol, 0, recv_ns)
             symbol.quotes.clear()
-            symbol.updates.clear()
-            symbol.ask_ns = _NEVER
+            symbol.last_id, symbol.reset_seq, symbol.ask_ns = 0, _NEVER, _NEVER  # ids may begin anew
         self.outbox.clear()
         self.wants_snapshot.clear()
         return written
@@ -247,8 +246,10 @@ class Market:
         symbol = self.symbols[quote.symbol]
         if quote.update_id > symbol.last_id:
             symbol.quotes.append(quote)
-        elif quote.update_id in symbol.updates:
-            self._audit(symbol, quote, symbol.updates[quote.update_id])
+        elif quote.update_id == symbol.last_id:
+            self._audit(symbol, quote, symbol.book_seq)
+        else:
+            self._audit_late(symbol, quote)
         return 0
 
     def _on_trade(self, trade: Trade, recv_ns: int) -> int:
@@ -301,8 +302,7 @@ class Market:
             return self._invalidate(symbol, event_ns, recv_ns)
         self.counts.resyncs += symbol.was_valid and symbol.state is not State.VALID
         symbol.state, symbol.was_valid, symbol.valid_since_ns = State.VALID, True, recv_ns
-        symbol.ask_ns = _NEVER
-        symbol.updates.clear()
+        symbol.ask_ns, symbol.reset_seq = _NEVER, symbol.seq + 1
         self.wants_snapshot.discard(symbol.index)
         return self._book_tick(symbol, FLAG_RESET, event_ns, recv_ns)
 
@@ -399,9 +399,7 @@ class Market:
         """The tick of a changed book, and the audit of it by quotes that came before."""
         update = symbol.last_id
         self._tick(symbol, KIND_BOOK, flags | FLAG_VALID, update, event_ns, recv_ns, 0, 0)
-        symbol.updates[update] = symbol.seq
-        if len(symbol.updates) > _UPDATES:
-            del symbol.updates[next(iter(symbol.updates))]
+        symbol.book_seq = symbol.seq
         quotes = symbol.quotes
         while quotes and quotes[0].update_id <= update:
             quote = quotes.popleft()
@@ -430,6 +428,14 @@ class Market:
         self.counts.quote_checks += 1
         ours = record[BID_PX], record[BID_QTY], record[ASK_PX], record[ASK_QTY]
         self.counts.quote_mismatches += ours != quote[2:]
+
+    def _audit_late(self, symbol: Symbol, quote: Quote) -> None:
+        """A quote that the book has overtaken: its tick may still be in the ring. Rare, and about 20 us."""
+        ticks = symbol.ticks
+        found = np.flatnonzero((ticks[:, VENUE_ID] == quote.update_id) & (ticks[:, KIND] == KIND_BOOK)
+                               & (ticks[:, SEQ] >= symbol.reset_seq))
+        if found.size:
+            self._audit(symbol, quote, int(ticks[found[0], SEQ]))
 
     def _refuse(self, recv_ns: int, error: VenueError, frame: bytes | bytearray) -> None:
         self.counts.malformed += 1

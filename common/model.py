@@ -10,7 +10,7 @@ Accepted, as converters produce it:
              or ZipMap's list of dictionaries
 
 `classes` in the manifest names the columns: "up", "down", "flat". `output` says "probabilities" or "logits"; where
-the manifest is silent, 64 random windows decide: probabilities if each row lies within 0..1 and sums to 1 (one
+the manifest is silent, 32 random windows decide: probabilities if each row lies within 0..1 and sums to 1 (one
 column: lies within 0..1), else logits, which go through softmax (one column: the logistic function).
 
 The only module that imports onnxruntime. One thread, sequential, no spinning: a worker waits for work most of
@@ -34,8 +34,8 @@ from common.onnx_file import external_data
 CPU = "CPUExecutionProvider"
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64}
-_CHUNK = 64  #: rows in one run of a batch
-_SIZES = (2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, _CHUNK)  #: batches compared with single rows at the start
+_CHUNK = 32  #: most rows in one run
+_SIZES = (2, 3, 4, 5, 6, 7, 8, 12, 16, 24, _CHUNK)  #: batches compared with single rows at the start
 
 
 class Model:
@@ -45,7 +45,7 @@ class Model:
     def load(cls, path: str | os.PathLike, columns: Sequence[str], schema_hash: str,
              providers: Sequence[str] = (CPU,), allow_fallback: bool = False,
              manifest: Manifest | None = None) -> "Model":
-        """The model at `path` for rows of these columns; `manifest` stands in for a missing manifest file.
+        """The model at `path` for rows of these columns; `manifest` takes the place of the manifest file.
 
         Raises ModelError if a file is missing, corrupt or not the one that the manifest names, if columns,
         schema, window, types, shapes, classes or golden rows do not fit, or if another provider than
@@ -70,7 +70,7 @@ class Model:
         self._session = _session(data, path, providers, allow_fallback)
         self.providers: list[str] = self._session.get_providers()
         self.provider = self.providers[0]  #: the one really in use
-        self.manifest = manifest or _manifest(path, self._session)
+        self.manifest = _manifest(path, self._session, manifest)
         self._check_contract(columns, schema_hash, {n: hashlib.sha256(d).hexdigest() for n, d in external.items()})
         self.name, self.window, self.columns = self.manifest.name, self.manifest.window, columns
         self._shape = (self.window, len(columns))
@@ -80,7 +80,7 @@ class Model:
         self._check_golden()
 
     def predict(self, window: np.ndarray) -> tuple[float, float]:
-        """(p_up, p_down) after `window`, float32[W, F], read in place or copied once.
+        """(p_up, p_down) after `window`, float32[W, F], which is copied once, into a buffer bound for good.
 
         Raises ModelError if the answer is not a finite number. Cost for a small model: about 6 us."""
         if window.shape != self._shape:
@@ -246,8 +246,10 @@ class Model:
             inputs, outputs = (np.asarray(golden.get(key, []), float) for key in ("inputs", "outputs"))
             tolerance = float(golden.get("tolerance", 1e-5))
         except (TypeError, ValueError) as error:
-            raise ModelError("the golden rows of the manifest are not numbers", where=f"{self.path}: {error}") from None
-        if len(inputs) != len(outputs) or (len(inputs) and (inputs.shape[1:], outputs.shape[1:]) != (self._shape, (2,))):
+            raise ModelError("the golden rows of the manifest are not numbers",
+                             where=f"{self.path}: {error}") from None
+        count = len(inputs)
+        if len(outputs) != count or (count and (inputs.shape[1:], outputs.shape[1:]) != (self._shape, (2,))):
             raise ModelError("the golden rows of the manifest have other shapes than the model's",
                              where=f"{self.path}: inputs {list(inputs.shape)}, outputs {list(outputs.shape)}; "
                                    f"one window is {list(self._shape)}, one answer [2]")
@@ -289,13 +291,13 @@ def _session(data: bytes, path: Path, providers: tuple[str, ...], allow_fallback
     return session
 
 
-def _manifest(path: Path, session: ort.InferenceSession) -> Manifest:
-    """From the file beside the model, from its metadata, or from both where they agree."""
+def _manifest(path: Path, session: ort.InferenceSession, given: Manifest | None) -> Manifest:
+    """The one given, or the one in the file beside the model; or, without, the one in its metadata."""
     beside = path.with_suffix(".json")
     inside = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     metadata = Manifest.parse(inside, f"metadata of {path}") if inside is not None else None
     try:
-        manifest = Manifest.parse(beside.read_bytes(), str(beside))
+        manifest = given or Manifest.parse(beside.read_bytes(), str(beside))
     except FileNotFoundError:
         if metadata is None:
             raise ModelError("the model has no manifest", where=f"neither {beside} nor metadata {METADATA_KEY!r}",
@@ -306,7 +308,7 @@ def _manifest(path: Path, session: ort.InferenceSession) -> Manifest:
             ours, theirs = getattr(manifest, entry.name), getattr(metadata, entry.name)
             if entry.name not in FILE_KEYS and ours != theirs:
                 raise ModelError("the manifest and the model's metadata differ",
-                                 where=f"{beside}: {entry.name}={_brief(ours)}, metadata {_brief(theirs)}",
+                                 where=f"{path}: {entry.name}={_brief(ours)}, metadata {_brief(theirs)}",
                                  remedy="export both together")
     return manifest
 

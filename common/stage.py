@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from common import placement
 from common.config import Config
 from common.errors import AlphaError
-from common.links import Network, lock_file, private_folder
+from common.links import Network
+from common.locks import lock_file, private_folder
 from common.telemetry import Telemetry
 
 _HOUSEKEEPING_NS = 100_000_000
@@ -95,8 +96,10 @@ def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[i
     do_work, wait = stage.do_work, stage.wait
     next_turn = last_collection = 0
     while not stopping:
-        if not do_work():
-            wait(_IDLE_MS)
+        # Always by way of `wait`, which returns at once if there is more: a second look that finds nothing would
+        # keep the next stage, where it shares this core, from what was just sent to it.
+        do_work()
+        wait(_IDLE_MS)
         now = time.monotonic_ns()
         if now >= next_turn:
             next_turn = now + _HOUSEKEEPING_NS

@@ -30,7 +30,7 @@ from websockets.uri import parse_uri
 from common.errors import ConfigError, VenueError
 from common.http import _Lookup as Lookup
 
-CHUNK = 32768  #: bytes per read: some 100 frames, so that the first of a burst does not wait long for its ref
+CHUNK = 8192  #: bytes per read: some 40 frames, so that the first of a burst does not wait long for its ref
 _UNSENT_MAX = 1 << 20  # bytes: a server that reads nothing
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
@@ -68,7 +68,7 @@ class WebSocket:
                  tls: ssl.SSLContext | None = None) -> None:
         try:
             self._uri = parse_uri(url)
-        except InvalidURI as error:
+        except (InvalidURI, ValueError) as error:
             raise ConfigError("a WebSocket URL is not usable", where=f"url={url}: {error}",
                               remedy="write ws://host:port or wss://host") from None
         self._where = f"{self._uri.host}:{self._uri.port}"

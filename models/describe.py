@@ -28,10 +28,10 @@ def main(path: Path, window: int, horizon: float, classes: str, output: str | No
     path = path.resolve()
     try:
         data = path.read_bytes()
+        external = {name: hashlib.sha256(content).hexdigest() for name, content in external_data(data, path).items()}
         manifest = Manifest(
             path.stem, SCHEMA_HASH, COLUMNS, window, horizon, tuple(classes.split(",")), output or "",
-            sha256=hashlib.sha256(data).hexdigest(),
-            external={name: hashlib.sha256(content).hexdigest() for name, content in external_data(data, path).items()})
+            sha256=hashlib.sha256(data).hexdigest(), external=external)
         manifest = Manifest.parse(manifest.as_json(), "command line")
         model = Model.load(path, COLUMNS, SCHEMA_HASH, manifest=manifest)
     except AlphaError as error:

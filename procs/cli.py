@@ -22,6 +22,7 @@ COMMANDS = {
     "tap": ("procs.tap", "Print what flows on a link, one JSON object a line."),
     "halt": ("procs.halt", "Kill switch: stop new orders, cancel working ones."),
     "resume": ("procs.halt", "Lift the kill switch."),
+    "arm": ("procs.halt", "Let the executor trade on a live venue."),
     "replay": ("procs.replay", "Run a recording through the same stages in one process."),
     "bench": ("procs.bench", "Measure, beside the floor and the article's architecture."),
     "warm": ("procs.warm", "Compile the kernels, so that stages start fast."),

@@ -24,7 +24,7 @@ from common import placement
 from common.clock import SystemClock
 from common.config import Config, load
 from common.errors import ResourceError
-from common.links import lock_file, private_folder
+from common.locks import lock_file, private_folder
 from common.loopback.binance import Playback
 from common.loopback.connections import Connection, Mode
 from common.loopback.vectrade import Synthetic

@@ -22,8 +22,8 @@ import orjson
 from common import killswitch
 from common.clock import SystemClock
 from common.config import Config, load
-from common.decide import ALL_REASONS, Rules, decide
-from common.errors import AlphaError, ContractError, ResourceError, WireError
+from common.decide import ALL_REASONS, Rules, answer, wish
+from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, WireError
 from common.fixed import text
 from common.gateways import (Absent, Acked, Ended, Event, Filled, Gateway, NoPortfolio, Portfolio, Throttled,
                              Unanswered, Unknown, create)
@@ -48,6 +48,8 @@ TIMERS = ("ingest", "feature", "dispatch", "queue", "inference", "decide", "send
           "tick_to_order")
 
 DIFFERENCES = 3  #: a difference to the venue's positions counts once it was seen so often in a row
+_QUESTIONS = 8  #: asked in one turn
+_ENTRIES = 64  #: for the journal, before they are written although there is more to do
 _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
 _TIDY_NS = 30_000_000_000
@@ -71,6 +73,7 @@ class Executor(Stage):
         self.books: Books | None = None
         self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"))
         self._rules: list[Rules] = []
+        self._tag = 0  #: of the stream in `books`
         self._streams: dict[str, list[tuple[int, int]]] = {}
         self._virgin = False
         self._halted = ""  # why, or ""
@@ -109,10 +112,10 @@ class Executor(Stage):
     def do_work(self) -> int:
         handled = 0
         newest: dict[int, Prediction] = {}
-        recv = self._inbox.recv
-        while (message := recv()) is not None:
+        inbox = self._inbox
+        while inbox.pending():
             try:
-                predictions = decode(message, Prediction)
+                predictions = decode(inbox.recv(), Prediction)
             except WireError as error:
                 self._telemetry.add("errors")
                 _log.error("%s", error)
@@ -123,17 +126,17 @@ class Executor(Stage):
                 if held is None or prediction.seq > held.seq or prediction.epoch != held.epoch:
                     newest[prediction.symbol] = prediction
         if handled:
+            for prediction in newest.values():
+                self._consider(prediction)
             self._telemetry.add("predictions", handled)
             if handled > len(newest):
                 self._telemetry.add("superseded", handled - len(newest))
-            for prediction in newest.values():
-                self._consider(prediction)
         if self.gateway.busy:
             for event in self.gateway.work():
                 handled += 1
                 self._learn(event)
-        if self.ledger.entries:
-            self._flush()
+        if self.ledger.entries and (not handled or len(self.ledger.entries) > _ENTRIES):
+            self._flush()  # off the way of what arrives: as soon as nothing does
         now = self._clock.monotonic_ns()
         if now >= self._next_turn:
             self._turn(now, idle=not handled)
@@ -154,18 +157,21 @@ class Executor(Stage):
         due = gateway.due_ns()
         if due:
             timeout_ms = min(timeout_ms, max(1, math.ceil((due - self._clock.monotonic_ns()) / 1e6)))
-        self._poller.wait(timeout_ms)
+        # With something to write down, only look: if nothing has come, the next turn is idle and writes it.
+        self._poller.wait(0 if self.ledger.entries else timeout_ms)
 
     def on_close(self) -> None:
         """Hear what is under way, then write everything down. What stays unknown is asked for at the next start."""
         for _ in range(_LAST_WORDS):
             if not self.gateway.busy:
                 break
-            self.wait(20)
+            poller = Poller()
+            if self.gateway.fileno() >= 0:
+                poller.add(self.gateway, self.gateway.wants_write)
+            poller.wait(20)
             for event in self.gateway.work():
                 self._learn(event)
-        if self.books is not None:
-            self._flush()
+        self._flush()
         self.gateway.close()
         self.journal.close()
         self._inbox.close()
@@ -174,27 +180,32 @@ class Executor(Stage):
 
     def _consider(self, prediction: Prediction) -> None:
         symbol = prediction.symbol
-        if symbol >= len(self.ledger.standings) or prediction.epoch != self.books.tag:
+        if symbol >= len(self._rules) or prediction.epoch != self._tag:
             self._unexpected(prediction)
-            if symbol >= len(self.ledger.standings):
+            if symbol >= len(self._rules):
                 return
+        clock, rules = self._clock.monotonic_ns, self._rules[symbol]
         standing, account = self.ledger.standings[symbol], self.ledger.account
-        market = self.books.top(symbol)
-        verdict = decide(prediction, market, standing, account, self._rules[symbol], self._clock.monotonic_ns())
-        decided = self._clock.monotonic_ns()
-        if prediction.epoch == standing.epoch and prediction.seq > standing.seq:
+        verdict = wish(prediction, standing, account, rules, clock())
+        if type(verdict) is int:  # worth a look at the market
+            market = self.books.top(symbol)
+            verdict = answer(verdict, prediction, market, standing, account, rules, clock())
+        decided = clock()
+        if prediction.seq > standing.seq and prediction.epoch == standing.epoch:
             standing.seq = prediction.seq
         if type(verdict) is Order:
             verdict = self._place(prediction, verdict, market, decided)
-        telemetry = self._telemetry
-        telemetry.add("decisions")
-        if verdict is not None:
-            telemetry.add("refusals")
-            telemetry.add(_COUNTER_OF[verdict.reason])
-            if verdict.reason == "LOSS_DAILY":
-                self._halt(f"the day's loss {text(int(verdict.value))} is above risk.max_daily_loss "
-                           f"{text(int(verdict.limit))}")
-        observe = telemetry.observe
+        self._count(prediction, verdict, decided)
+
+    def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
+        """Count the decision, and the latency of each station from the stamps that came along."""
+        add, observe = self._telemetry.add, self._telemetry.observe
+        add("decisions")
+        if refusal is not None:
+            add("refusals")
+            add(_COUNTER_OF[refusal.reason])
+            if refusal.reason == "LOSS_DAILY":
+                self._halt(f"the day's loss {text(refusal.value)} is above risk.max_daily_loss {text(refusal.limit)}")
         observe("ingest", prediction.book_ns - prediction.recv_ns)
         observe("feature", prediction.row_ns - prediction.book_ns)
         observe("dispatch", prediction.dispatched_ns - prediction.row_ns)
@@ -209,8 +220,6 @@ class Executor(Stage):
         account = self.ledger.account
         if account.barred:
             return Refusal(account.barred)
-        if self.ledger.entries and not self._flush():
-            return Refusal("JOURNAL_FAILED")
         context = orjson.dumps({"prediction": prediction._asdict(), "market": market._asdict(),
                                 "decided_ns": decided}).decode()
         try:
@@ -221,13 +230,15 @@ class Executor(Stage):
         except ResourceError as error:
             self._halt(str(error))
             return Refusal("JOURNAL_FAILED")
-        self.ledger.mark(order.symbol, (market.bid + market.ask) // 2)
-        working = self.ledger.opened(order, prediction.recv_ns, decided)
+        working = self.ledger.opened(order, (market.bid + market.ask) // 2, prediction.recv_ns, decided)
         account.rate.take(decided)
         self._virgin = False
         self._telemetry.add("orders")
         self.ledger.sent(working, self._clock.wall_ns())
-        self.gateway.submit(order)
+        try:
+            self.gateway.submit(order)
+        except AlphaError as error:  # it cannot even be put into words: nothing has left
+            self._learn(Ended(order.client_id, State.REJECTED, 0, str(error)))
         for event in self.gateway.work():
             self._learn(event)
         return None
@@ -236,7 +247,7 @@ class Executor(Stage):
         """A prediction on a stream that is not ours: perhaps ingest has begun a new one."""
         if self.books.retired:
             self._attach_again()
-        if prediction.symbol >= len(self.ledger.standings):
+        if prediction.symbol >= len(self._rules):
             self._telemetry.add("errors")
             _log.error("a prediction names a symbol that does not exist (symbol=%d)", prediction.symbol)
 
@@ -265,6 +276,8 @@ class Executor(Stage):
                 self._telemetry.add("errors")
                 _log.error("%s", error)
                 self._lose(working, str(error))
+                if isinstance(error, LifeCycleError):  # more was filled than ordered, or worse
+                    self._halt(str(error))
 
     def _learn_of(self, working: Working, event: Event) -> None:
         ledger, telemetry = self.ledger, self._telemetry
@@ -305,8 +318,8 @@ class Executor(Stage):
 
     def _find(self, client_id: str) -> Working | None:
         """An order by its client id; one at its end from the journal, which must know all that memory does."""
-        working = self.ledger.orders.get(client_id)
-        if working is None and (not self.ledger.entries or self._flush()):
+        working = self.ledger.orders.get(client_id) or self.ledger.ended_lately.get(client_id)
+        if working is None and self._flush():
             working = self.journal.find(client_id)
         return working
 
@@ -316,7 +329,7 @@ class Executor(Stage):
         """Ask about unfinished orders; once nothing is unknown, compare positions with the venue's."""
         if now < self._throttled_ns:
             return
-        for working in self.ledger.to_ask(now):
+        for working in self.ledger.to_ask(now)[:_QUESTIONS]:
             working.asking = True
             if working.state is State.CANCELLING and self._halted:
                 self.gateway.cancel(working.order, working.venue_id)
@@ -324,9 +337,10 @@ class Executor(Stage):
                 self.gateway.query(working.order)
         if self._reconciled or self._portfolio_asked or now < self._portfolio_ns:
             return
-        unknown = [w.order.client_id for w in self.ledger.orders.values() if w.state is State.UNKNOWN]
-        if unknown:
-            self._waiting_for = f"the venue's word on {len(unknown)} orders, {unknown[0]} the first"
+        open_questions = [working.order.client_id for working in self.ledger.orders.values()
+                          if working.state in (State.SENT, State.UNKNOWN)]
+        if open_questions:
+            self._waiting_for = f"the venue's word on {len(open_questions)} orders, {open_questions[0]} the first"
         elif self._differences < DIFFERENCES:
             self._waiting_for = "the venue's positions"
             self._portfolio_asked = True
@@ -363,6 +377,7 @@ class Executor(Stage):
         self.ledger.restore(self.journal.restore().positions, (), self._clock.wall_ns())
         self.ledger.follow(self.books.symbols, self.books.tag, self._streams)
         self.gateway.restore(self.ledger.positions)
+        self._virgin = False
         return {}
 
     # ---- now and then
@@ -416,7 +431,7 @@ class Executor(Stage):
             self._halt(f"the day's loss {text(account.day_loss)} is above risk.max_daily_loss {text(limit)}")
 
     def _attach(self, books: Books) -> None:
-        self.books = books
+        self.books, self._tag = books, books.tag
         self._rules = [Rules.of(self._config, symbol) for symbol in books.symbols]
         self.ledger.follow(books.symbols, books.tag, self._streams)
         self.gateway.attach(books)
@@ -477,19 +492,21 @@ class Executor(Stage):
         else:
             state, barred, why = "ACTIVE", "", ""
         self.ledger.account.barred = barred
+        telemetry = self._telemetry
+        telemetry.set("halted", int(bool(self._halted)))
+        telemetry.set("armed", int(self._armed))
+        telemetry.set("reconciled", int(self._reconciled))
         told = {"state": state, "why": why}
         if told != self._told:
             self._told = told
-            telemetry = self._telemetry
-            telemetry.set("halted", bool(self._halted))
-            telemetry.set("armed", self._armed)
-            telemetry.set("reconciled", self._reconciled)
             telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, **told})
 
     # ---- the journal
 
     def _flush(self) -> bool:
         """Write what memory knows; what cannot be written is kept, and nothing trades meanwhile."""
+        if not self.ledger.entries:
+            return True
         try:
             with self.journal.batch():
                 for method, arguments in self.ledger.entries:

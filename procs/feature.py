@@ -69,8 +69,8 @@ class Feature(Stage):
     def do_work(self) -> int:
         targets: dict[int, int] = {}
         handled = 0
-        while (message := self._ticks.recv()) is not None:
-            for ref in decode(message, TickRef):
+        while self._ticks.pending():
+            for ref in decode(self._ticks.recv(), TickRef):
                 handled += 1
                 if ref.epoch == self.books.tag:
                     targets[ref.symbol] = ref.seq
@@ -79,8 +79,8 @@ class Feature(Stage):
         for symbol, seq in targets.items():
             self._advance(symbol, seq)
         self._telemetry.add("refs", handled)
-        while (message := self._credits.recv()) is not None:
-            for credit in decode(message, Credit):
+        while self._credits.pending():
+            for credit in decode(self._credits.recv(), Credit):
                 handled += 1
                 self._take(credit)
         now = self._clock.monotonic_ns()
@@ -99,7 +99,7 @@ class Feature(Stage):
         self._poller.wait(min(timeout_ms, 10.0) if self.dispatcher.under_lease else timeout_ms)
 
     def on_close(self) -> None:
-        self._count()
+        self.count()
         for link in self._links.values():
             link.close()
         if self.rows is not None:
@@ -160,7 +160,7 @@ class Feature(Stage):
         for symbol, head in enumerate(self.books.heads.tolist()):
             if head > self._done[symbol]:
                 self._advance(symbol, head)
-        self._count()
+        self.count()
 
     def _begin_anew(self) -> None:
         """Ingest has replaced the books ring: rows start again at 1 in a new block."""
@@ -174,7 +174,8 @@ class Feature(Stage):
         self._done = [0] * len(books.symbols)
         self.dispatcher.forget()
 
-    def _count(self) -> None:
+    def count(self) -> None:
+        """Bring the telemetry up to date with the dispatcher."""
         dispatcher, telemetry = self.dispatcher, self._telemetry
         for name, base in self._base.items():
             telemetry.set(name, base + getattr(dispatcher, name))

@@ -1,4 +1,4 @@
-"""halt and resume: the kill switch, from any terminal."""
+"""halt, resume and arm: the kill switch and the safety catch, from any terminal."""
 
 import getpass
 import json
@@ -49,6 +49,16 @@ def resume(path: str | None, as_json: bool) -> None:
               (f"lifted: {lifted.why}" if lifted else "nothing was halted")
               + ("" if confirmed else "; the executor does not confirm that it trades (alpha status)"))
     sys.exit(0 if confirmed else 1)
+
+
+@click.command()
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+def arm(path: str | None) -> None:
+    """Let the executor trade on a live venue (market.live) until it starts again; it always starts disarmed."""
+    with exit_on_error():
+        config = load(path)
+        killswitch.arm(config.run_dir, getpass.getuser())
+        click.echo("armed" if config.market.live else "armed; this market is not live, so nothing waited for it")
 
 
 def _await(instance: str, halted: int) -> bool:

@@ -60,9 +60,9 @@ class Inference(Stage):
 
     def do_work(self) -> int:
         handled = 0
-        while (message := self._work.recv()) is not None:
+        while self._work.pending():
             handled += 1
-            self._serve(decode(message, Work))
+            self._serve(decode(self._work.recv(), Work))
         if not handled and self._clock.monotonic_ns() - self._quiet_since > _GREETING_NS:
             self._greet()
         return handled

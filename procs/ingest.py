@@ -159,7 +159,7 @@ class Ingest(Stage):
         self._socket = WebSocket(self._url, self._clock, max_frame=self._settings.max_frame_bytes)
 
     def _opened(self, socket: WebSocket) -> None:
-        self._open, self._error = True, ""
+        self._open, self._error, self._tell_ns = True, "", 0
         self._frame_ns = self._clock.monotonic_ns()
         self._telemetry.add("connects")
         log.info("connected venue=%s url=%s", self._venue.name, self._url)
@@ -188,6 +188,7 @@ class Ingest(Stage):
             self._socket.close()
         self._socket, self._open, self._error = None, False, why
         self._session += 1
+        self._tell_ns = 0
         self.market.on_disconnect(self._clock.monotonic_ns())
         self._send_refs()
 

@@ -10,8 +10,10 @@ import contextlib
 import dataclasses
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -20,7 +22,7 @@ from common import captures, venues
 from common.clock import ManualClock
 from common.config import Config, load
 from common.features import COLUMNS, SCHEMA_HASH
-from common.gateways.paper import PaperGateway
+from common.gateways import create
 from common.journal import Journal
 from common.layout import KIND_NAMES
 from common.links import LocalLink
@@ -39,7 +41,7 @@ from procs import inference as inference_stage
 class Replay:
     """The stages of one pipeline, composed. `step` takes a frame and returns the predictions that it caused."""
 
-    def __init__(self, config: Config, run_dir=None) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.clock = ManualClock()
         symbols = config.market.symbols
@@ -61,9 +63,11 @@ class Replay:
         self.worker = inference_stage.Inference(
             config, self.clock, telemetry["inference-0"], 0, self._work, self._credits, self._predictions, model,
             lambda: self.rows)
+        # A folder of its own: the kill switch of a live pipeline is none of a replay's, nor the reverse.
+        self._folder = tempfile.TemporaryDirectory(prefix="alpha-replay-")
         self.executor = executor_stage.Executor(
-            config, self.clock, telemetry["executor"], self._decisions, self.books,
-            PaperGateway(config, self.books, self.clock), Journal.private())
+            config, self.clock, telemetry["executor"], self._decisions, create(config, self.clock),
+            Journal.private(), lambda: self.books, Path(self._folder.name))
         self.overview = Overview("replay")
         self.overview.stages = telemetry
         for stage in (self.feature, self.worker, self.executor):
@@ -90,6 +94,7 @@ class Replay:
 
     def summary(self) -> dict[str, Any]:
         """The counts of `alpha run`, without latencies, which mean nothing on a manual clock."""
+        self.feature.count()
         told = self.overview.summary()
         told.pop("latency_us")
         counts = self.market.counts
@@ -99,6 +104,7 @@ class Replay:
     def close(self) -> None:
         for stage in (self.executor, self.worker, self.feature):
             stage.on_close()
+        self._folder.cleanup()
 
 
 def configure(config: Config, paths: tuple[str, ...]) -> Config:
@@ -150,7 +156,7 @@ def replay(paths: tuple[str, ...], path: str | None, model: str | None, out: Tex
         config = configure(load(path), paths)
         if model:
             config = dataclasses.replace(config, inference=dataclasses.replace(
-                config.inference, model=str(click.format_filename(model))))
+                config.inference, model=str(Path(model).resolve())))
         run = Replay(config)
         start = last = time.monotonic()
         count = 0

@@ -26,7 +26,7 @@ from common import shm
 from common.captures import describe
 from common.config import DEFAULT_FILE, ENV_CONFIG, Config, load
 from common.errors import AlphaError, ConfigError, ResourceError
-from common.links import lock_file, private_folder
+from common.locks import lock_file, private_folder
 from common.overview import Overview
 from common.stage import exit_on_error
 

@@ -13,7 +13,7 @@ STAGES = {"exchange", "ingest", "feature", "inference", "executor"}
 OWNERS = {"zmq": "common/links.py", "multiprocessing": "common/shm.py", "onnxruntime": "common/model.py",
           "sqlite3": "common/journal.py"}
 #: modules of the pure core: no sockets, no clock, no files
-PURE = {"book", "decide", "dispatch", "events", "feature_kernel", "features", "fixed", "layout", "market",
+PURE = {"book", "decide", "dispatch", "events", "feature_kernel", "features", "fixed", "layout", "ledger", "market",
         "matching", "orders", "positions", "risk", "scan", "sizing", "synthetic", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}

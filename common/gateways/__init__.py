@@ -80,7 +80,7 @@ class NoPortfolio(NamedTuple):
 
 
 class Throttled(NamedTuple):
-    """The venue wants to be left alone until then (monotonic ns)."""
+    """The venue wants to be left alone, or cannot be reached: nothing should be sent until then (monotonic ns)."""
 
     until_ns: int
 

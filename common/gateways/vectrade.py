@@ -9,7 +9,7 @@
     200, 201               the order, as it stands after what it could do at once
     401 403 404 409 422    refused: it has no effect
     429                    refused; come back after Retry-After
-    none, nothing left     refused by ourselves: it never left
+    none, nothing left     refused by ourselves: it never left; and a pause, since the venue is not there
     anything else          unknown
 
 The key is read from $ALPHA_BOT_KEY and travels in the header X-Bot-Key; it is never put into an error or a log.
@@ -42,6 +42,7 @@ _REFUSED = frozenset({400, 401, 403, 404, 405, 409, 413, 422, 429})
 _ENDS = {"FILLED": State.FILLED, "CANCELLED": State.CANCELLED, "REJECTED": State.REJECTED}
 _ALIVE = ("OPEN", "PARTIALLY_FILLED")
 _PATIENCE_NS = 1_000_000_000  # after a 429 that does not say how long
+_UNREACHED_NS = 250_000_000
 
 
 def bot_key(base_url: str, environ: Mapping[str, str]) -> str:
@@ -102,8 +103,9 @@ class VecTrade:
         events: list[Event] = []
         for reply in self._http.work():
             kind, order = reply.token
-            if reply.status == 429:
-                events.append(Throttled(self._clock.monotonic_ns() + _retry_after_ns(reply)))
+            pause = _pause_ns(reply)
+            if pause:
+                events.append(Throttled(self._clock.monotonic_ns() + pause))
             try:
                 events += _ANSWERS[kind](order, reply)
             except VenueError as error:
@@ -238,6 +240,9 @@ def _complaint(reply: Reply) -> str:
     return f"HTTP {reply.status}{text}"[:200]
 
 
-def _retry_after_ns(reply: Reply) -> int:
-    text = reply.headers.get("retry-after", "")
-    return int(text) * 1_000_000_000 if text.isdecimal() and len(text) < 6 else _PATIENCE_NS
+def _pause_ns(reply: Reply) -> int:
+    """How long to leave the venue alone: as it says after a 429; a little while if it cannot be reached."""
+    if reply.status == 429:
+        text = reply.headers.get("retry-after", "")
+        return int(text) * 1_000_000_000 if text.isdecimal() and len(text) < 6 else _PATIENCE_NS
+    return 0 if reply.status or reply.sent else _UNREACHED_NS

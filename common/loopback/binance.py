@@ -7,7 +7,7 @@ A playback begins with the first subscriber and is one for all: who comes later 
 venue. At speed 0 the clients set the pace: it goes on as long as none of them has anything left to read. What
 is served then has been framed beforehand, as far as it fits into PREPARED bytes.
 
-Cost at speed 0: about 10 us a frame to prepare, 1 us to serve.
+Cost at speed 0: about 10 us a frame to prepare, 2 us to serve.
 """
 
 from __future__ import annotations

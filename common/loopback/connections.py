@@ -29,15 +29,6 @@ HIGH_WATER = 1 << 18  #: bytes that wait for a client before it counts as not re
 log = logging.getLogger("exchange")
 
 
-class NoTelemetry:
-    """Stands in where nobody looks."""
-
-    def add(self, name: str, n: int = 1) -> None:
-        pass
-
-    set = add
-
-
 class Mode:
     """What the exchange says. Frames are collected per client and leave in one write per turn (`flush`).
 
@@ -220,6 +211,7 @@ class Client:
                 self._transport.write(data)
             else:
                 self._transport.close()
+                self._leave()
 
     def write(self) -> None:
         """Sends what has been collected. A client that does not read is dropped: nothing can be left out of a
@@ -236,6 +228,9 @@ class Client:
 
     def lost(self) -> None:
         self._protocol.receive_eof()
+        self._leave()
+
+    def _leave(self) -> None:
         if self in self._mode.clients:
             log.info("client %s gone", self.name)
             self._mode.closed(self)
@@ -253,6 +248,7 @@ class HttpServer:
         self._mode, self._transport = mode, transport
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._request: h11.Request
+        self._method = b""
         self._body = bytearray()
         self._reading = self._deaf = False
 
@@ -276,7 +272,7 @@ class HttpServer:
     def _step(self, event: Any) -> bool:
         """One event of the request; False when there is no more for now."""
         if isinstance(event, h11.Request):
-            self._request, self._body = event, bytearray()
+            self._request, self._method, self._body = event, event.method, bytearray()
             if self._http.they_are_waiting_for_100_continue:
                 self._transport.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
         elif isinstance(event, h11.Data):
@@ -308,9 +304,8 @@ class HttpServer:
         http = self._http
         head = h11.Response(status_code=status, reason=HTTPStatus(status).phrase.encode(), headers=[
             ("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers])
-        parts = [http.send(head)]
-        parts += [http.send(h11.Data(data=body)), http.send(h11.EndOfMessage())]
-        self._transport.write(b"".join(parts))
+        content = [] if self._method == b"HEAD" else [h11.Data(data=body)]
+        self._transport.write(b"".join([http.send(part) for part in (head, *content, h11.EndOfMessage())]))
         if http.our_state is h11.DONE and http.their_state is h11.DONE:
             http.start_next_cycle()
             if not self._reading:  # the answer came late: a next request may be here already

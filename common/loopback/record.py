@@ -20,8 +20,8 @@ log = logging.getLogger("exchange")
 
 
 class Record:
-    """The exchange's own record: an append-only file of JSON lines, one per event. What was appended survives
-    the death of the process, not that of the machine."""
+    """Held by `flock`: one writer. Raises ResourceError where it cannot be opened, InstanceError where another
+    exchange holds it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,6 +40,7 @@ class Record:
     def lines(self) -> list[bytes]:
         """What is there. A last line that was cut off, by a full disk or a lost machine, is removed."""
         with open(self._fd, "rb", closefd=False) as file:
+            file.seek(0)
             data = file.read()
         whole = data.rfind(b"\n") + 1
         if whole < len(data):

@@ -21,10 +21,10 @@ import orjson
 
 from common import fixed
 from common.config import ENV_BOT_KEY, Config
-from common.errors import AlphaError, ResourceError
+from common.errors import AlphaError, ConfigError, ResourceError, VenueError
 from common.loopback.connections import Client, HttpCall, Mode, framed
 from common.loopback.record import Record
-from common.matching import Filled, Matching, Plan, Refused, Rejected, parse_request
+from common.matching import Accepted, Filled, Matching, Plan, Refused, Rejected, parse_request
 from common.synthetic import Step, SyntheticMarket
 
 API = "/api/trade/v1/bot/"
@@ -45,9 +45,11 @@ class Synthetic(Mode):
         super().__init__(loop, telemetry)
         settings = config.exchange
         self._clock = clock
-        self._key = os.environ.get(ENV_BOT_KEY, DEFAULT_KEY).encode()
-        self._increments = {symbol: (fixed.parse(config.instrument(symbol).tick, f"instruments.{symbol}.tick"),
-                                     fixed.parse(config.instrument(symbol).lot, f"instruments.{symbol}.lot"))
+        self._key = (os.environ.get(ENV_BOT_KEY) or DEFAULT_KEY).encode()
+        if settings.rate <= 0:
+            raise ConfigError("a configuration value is out of range", where=f"exchange.rate={settings.rate}",
+                              remedy="use more than 0")
+        self._increments = {symbol: (_increment(config, symbol, "tick"), _increment(config, symbol, "lot"))
                             for symbol in config.market.symbols}
         self._requests, self._orders = Limit(settings.requests_per_minute), Limit(settings.orders_per_minute)
         self._record = Record(config.state_dir / "exchange.jsonl")
@@ -67,6 +69,7 @@ class Synthetic(Mode):
                            for symbol in self.market.symbols]
         self._tops: list[tuple] = [()] * len(self.market.symbols)
         self._zero = 0.0  # loop time at which step 0 would have been
+        self._silent_until = 0.0
 
     def _now_ms(self) -> int:
         return self._clock.wall_ns() // 1_000_000
@@ -140,7 +143,9 @@ class Synthetic(Mode):
         try:
             yield
         except ResourceError as error:
-            log.error("%s", error)
+            if self.loop.time() > self._silent_until:
+                self._silent_until = self.loop.time() + 1.0
+                log.error("%s", error)
 
     def _book(self, symbol: int) -> tuple[list, list]:
         book = self.market.books[symbol]
@@ -258,11 +263,23 @@ class Synthetic(Mode):
         self._record.append(plan.events)
         for event in plan.events:
             self.matching.apply(event)
-        self.telemetry.add("fills", sum(isinstance(event, Filled) for event in plan.events))
-        self.telemetry.set("orders", self.matching.counts["orders"])
-        self.telemetry.add("rejected", sum(isinstance(event, Rejected) for event in plan.events))
+        for name, kinds in (("orders", (Accepted, Rejected)), ("fills", Filled), ("rejected", Rejected)):
+            self.telemetry.add(name, sum(isinstance(event, kinds) for event in plan.events))
         self._publish([self.market.take(self.market.symbols.index(symbol), buy, levels, printed)
                        for symbol, buy, levels, printed in plan.taken])
+
+
+def _increment(config: Config, symbol: str, name: str) -> int:
+    """The configured increment of price (`tick`) or quantity (`lot`)."""
+    text = getattr(config.instrument(symbol), name)
+    try:
+        value = fixed.parse(text, name)
+    except VenueError:
+        value = 0
+    if value <= 0:
+        raise ConfigError("an increment is not a decimal above 0", where=f"instruments.{symbol}.{name}={text!r}",
+                          remedy='write it like "0.01"')
+    return value
 
 
 class Limit:

@@ -30,4 +30,8 @@ def create(name: str, symbols: Sequence[str]) -> Venue:
     known = registry()
     if name not in known:
         raise ConfigError("unknown venue", where=f"market.venue={name!r}", remedy=f"known: {', '.join(sorted(known))}")
+    for symbol in symbols:
+        if not 0 < len(symbol) <= 64 or not symbol.isascii() or not symbol.isprintable() or set(symbol) & set(" \"\\"):
+            raise ConfigError("not the name of a symbol", where=f"market.symbols: {symbol!r}",
+                              remedy="use 1 to 64 printable ASCII characters without spaces and quotes")
     return known[name](symbols)

@@ -15,6 +15,7 @@ from common.errors import VenueError
 from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Quote, Snapshot, Trade
 from common.scan import Scanner
 from common.venues import fields
+from common.venues.fields import make
 
 _SNAPSHOT_LEVELS = 1000
 
@@ -132,13 +133,13 @@ class BinanceUsdM(_Binance):
         kind = found[0]
         if kind == _QUOTE:
             _, update, symbol, bid, bid_qty, ask, ask_qty, _, _ = found
-            return (Quote(symbol, update, bid, bid_qty, ask, ask_qty),)
+            return (make(Quote, (symbol, update, bid, bid_qty, ask, ask_qty)),)
         if kind == _TRADE:
             _, _, time_ns, symbol, number, price, quantity, seller, _ = found
-            return (Trade(symbol, number, time_ns, price, -quantity if seller else quantity),)
+            return (make(Trade, (symbol, number, time_ns, price, -quantity if seller else quantity)),)
         if kind == _DELTA:
             _, _, time_ns, symbol, first, last, before, n_bids, n_asks = found
-            return (Delta(symbol, first, last, before, time_ns, self._scanner.levels, n_bids, n_asks),)
+            return (make(Delta, (symbol, first, last, before, time_ns, self._scanner.levels, n_bids, n_asks)),)
         return fields.decode(frame, self._read)
 
     def _matched_snapshot(self, symbol: int, found: tuple[int, ...]) -> Snapshot:
@@ -175,13 +176,13 @@ class BinanceSpot(_Binance):
         kind = found[0]
         if kind == _QUOTE:
             _, update, symbol, bid, bid_qty, ask, ask_qty, _, _ = found
-            return (Quote(symbol, update, bid, bid_qty, ask, ask_qty),)
+            return (make(Quote, (symbol, update, bid, bid_qty, ask, ask_qty)),)
         if kind == _TRADE:
             _, _, symbol, number, price, quantity, time_ns, seller, _ = found
-            return (Trade(symbol, number, time_ns, price, -quantity if seller else quantity),)
+            return (make(Trade, (symbol, number, time_ns, price, -quantity if seller else quantity)),)
         if kind == _DELTA:
             _, time_ns, symbol, first, last, n_bids, n_asks, _, _ = found
-            return (Delta(symbol, first, last, 0, time_ns, self._scanner.levels, n_bids, n_asks),)
+            return (make(Delta, (symbol, first, last, 0, time_ns, self._scanner.levels, n_bids, n_asks)),)
         return fields.decode(frame, self._read)
 
     def _matched_snapshot(self, symbol: int, found: tuple[int, ...]) -> Snapshot:

@@ -17,6 +17,7 @@ from common.errors import ContractError, VenueError
 from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Quote, Snapshot, Trade
 from common.scan import Scanner
 from common.venues import fields
+from common.venues.fields import make
 
 BOOK, TRADES, TICKER = "orderbook", "trades", "ticker"  #: channels
 
@@ -65,18 +66,17 @@ class VecTrade:
         return GAP if delta.first_id > last_id else OLDER
 
     def decode(self, frame: bytes | bytearray) -> Sequence[Event]:
-        found = self._scanner.match(frame)
-        kind, symbol, number = found[:3]
+        kind, symbol, number, time_ns, first, second, third, fourth, _ = self._scanner.match(frame)
         if kind == _DELTA:
-            return (Delta(symbol, number, number, number - 1, found[3], self._scanner.levels, found[4], found[5]),)
+            return (make(Delta, (symbol, number, number, number - 1, time_ns, self._scanner.levels, first, second)),)
         if kind == _TICKER:
-            return (Quote(symbol, number, found[4], found[5], found[6], found[7]),)
+            return (make(Quote, (symbol, number, first, second, third, fourth)),)
         if kind == _BUY:
-            return (Trade(symbol, number, found[3], found[4], found[5]),)
+            return (make(Trade, (symbol, number, time_ns, first, second)),)
         if kind == _SELL:
-            return (Trade(symbol, number, found[3], found[4], -found[5]),)
+            return (make(Trade, (symbol, number, time_ns, first, -second)),)
         if kind == _SNAPSHOT:
-            return (Snapshot(symbol, number, found[3], self._scanner.levels, found[4], found[5]),)
+            return (Snapshot(symbol, number, time_ns, self._scanner.levels, first, second),)
         return fields.decode(frame, self._read)
 
     def _read(self, data: dict) -> Sequence[Event]:

@@ -60,8 +60,8 @@ def bench(path: str | None, names: tuple[str, ...], quick: bool, long: bool, wit
 
         wanted = [name for name in PARTS if name in (names or DEFAULT) or (with_placement and name == "placement")]
         told = {"command": shlex.join(["alpha", *sys.argv[1:]]), "machine": machine(), "quick": quick}
-        say = _progress()
-        say(machine_line(told["machine"]), True)
+        say, show = _progress(), print if not as_json else lambda *_: None
+        show(machine_line(told["machine"]) + "\n")
         began, parts = time.monotonic(), []
         signal.signal(signal.SIGTERM, _interrupt)
         try:
@@ -70,17 +70,17 @@ def bench(path: str | None, names: tuple[str, ...], quick: bool, long: bool, wit
                 for name in wanted:
                     part = _attempt(name, parts_of[name], Part)
                     parts.append(part)
-                    say(part.text() + "\n" if not as_json else f"{name}: done", True)
+                    say("")
+                    show(part.text() + "\n")
         except KeyboardInterrupt:
-            say("interrupted; everything has been stopped", True)
+            say("interrupted; everything has been stopped\n")
             sys.exit(130)
         told |= {"seconds": round(time.monotonic() - began, 1), "parts": {part.name: part.tree() for part in parts}}
         goals = [goal for part in parts for goal in part.goals]
         if as_json:
             print(json.dumps(told, indent=1))
         else:
-            print(machine_line(told["machine"]), told["command"], "", *(part.text() for part in parts), sep="\n")
-            print(f"{sum(goal.met for goal in goals)} of {len(goals)} goals met, {told['seconds']:.0f} s. All of it on one "
+            print(f"{told['command']}: {sum(goal.met for goal in goals)} of {len(goals)} goals met, {told['seconds']:.0f} s. All of it on one "
                   "machine over loopback: no network, no venue, no TLS." + (" --quick proves nothing." if quick else ""))
         sys.exit(1 if any(part.error for part in parts) else 0)
 
@@ -115,16 +115,16 @@ def _attempt(name: str, call: Callable, kind: type):
         return kind(name, "not measured", error=f"{type(error).__name__}: {error}")
 
 
-def _progress() -> Callable[..., None]:
-    """Lines on standard error; a passing one is overwritten by the next where there is a terminal."""
+def _progress() -> Callable[[str], None]:
+    """What is being done, on standard error; each word takes the place of the last where there is a terminal."""
     lively = sys.stderr.isatty()
 
-    def say(text: str, lasting: bool = False) -> None:
+    def say(text: str) -> None:
         if lively:
-            sys.stderr.write(f"\r\033[K{text}" + ("\n" if lasting else ""))
-        else:
-            sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+            sys.stderr.write(f"\r\033[K{text}")
+            sys.stderr.flush()
+        elif text:
+            print(text.rstrip(), file=sys.stderr, flush=True)
 
     return say
 

@@ -14,6 +14,7 @@ it checks no sequence, keeps no journal and knows no risk limit.
 """
 
 import asyncio
+import math
 import multiprocessing
 import queue
 import sys
@@ -33,17 +34,19 @@ from procs.bench.bed import TIMER, Bed, attached, instance_of
 from procs.bench.model import describe, session
 
 _QUEUE = 10
-_MIDS = 202  # enough for the longest return below
 _LEVELS = 5
+_RETURNS = (1, 10, 50, 200)
+_MIDS = max(_RETURNS) + 1
 
 
 class Symbol:
-    """One book and its sliding buffers."""
+    """One book and its sliding buffers, newest last."""
 
     def __init__(self, window: int) -> None:
         self.bids: dict[float, float] = {}
         self.asks: dict[float, float] = {}
         self.mids = np.zeros(_MIDS)
+        self.returns = np.zeros(100)
         self.flows = np.zeros(100)
         self.rows = np.zeros((window, len(COLUMNS)), np.float32)
         self.count = 0
@@ -58,12 +61,10 @@ class Symbol:
                     side.pop(float(price), None)
                 else:
                     side[float(price)] = float(quantity)
-        self.flows[:-1] = self.flows[1:]
-        self.flows[-1] = 0.0
+        _append(self.flows, 0.0)
 
     def on_trade(self, message: dict[str, Any]) -> None:
-        self.flows[:-1] = self.flows[1:]
-        self.flows[-1] = float(message["quantity"]) * (1 if message["side"] == "BUY" else -1)
+        _append(self.flows, float(message["quantity"]) * (1 if message["side"] == "BUY" else -1))
 
     def update(self) -> float:
         """A new row at the end of `rows`; returns the mid price."""
@@ -72,26 +73,32 @@ class Symbol:
         bid_volumes = np.array([self.bids[price] for price in bids])
         ask_volumes = np.array([self.asks[price] for price in asks])
         mid = (bids[0] + asks[0]) / 2
-        self.mids[:-1] = self.mids[1:]
-        self.mids[-1] = mid
+        before = self.mids[-1]
+        _append(self.mids, mid)
+        _append(self.returns, math.log(mid / before) if before else 0.0)
         self.count += 1
+        bid_volume, ask_volume = bid_volumes.sum(), ask_volumes.sum()
+        micro_price = (asks[0] * bid_volume + bids[0] * ask_volume) / (bid_volume + ask_volume)
+        traded = np.abs(self.flows).sum()
         self.rows[:-1] = self.rows[1:]
         row = self.rows[-1]
         row[0] = (bid_volumes[0] - ask_volumes[0]) / (bid_volumes[0] + ask_volumes[0])
-        bid_volume, ask_volume = bid_volumes.sum(), ask_volumes.sum()
         row[1] = (bid_volume - ask_volume) / (bid_volume + ask_volume)
         row[2] = (asks[0] - bids[0]) / mid * 1e4
-        micro_price = (asks[0] * bid_volume + bids[0] * ask_volume) / (bid_volume + ask_volume)
         row[3] = (micro_price - mid) / mid * 1e4
-        if self.count >= WARM_UP:
-            logs = np.log(self.mids)
-            row[4:8] = (logs[-1] - logs[[-2, -11, -51, -201]]) * 1e4
-            returns = np.diff(logs[-101:])
-            row[8] = returns[-20:].std() * 1e4
-            row[9] = returns.std() * 1e4
-            traded = np.abs(self.flows).sum()
-            row[10] = self.flows.sum() / traded if traded else 0.0
+        row[4] = self.returns[-20:].std() * 1e4
+        row[5] = self.returns.std() * 1e4
+        row[6] = self.flows.sum() / traded if traded else 0.0
+        if self.count >= _MIDS:
+            for column, length in enumerate(_RETURNS, 7):
+                row[column] = (mid / self.mids[-1 - length] - 1) * 1e4
         return mid
+
+
+def _append(buffer: np.ndarray, value: float) -> None:
+    """Slide by one."""
+    buffer[:-1] = buffer[1:]
+    buffer[-1] = value
 
 
 class Pipeline:

@@ -54,11 +54,10 @@ class Bed:
             signal.signal(signal.SIGINT, before)
 
     def environment(self, system: str, **settings: Any) -> dict[str, str]:
-        """An environment for an instance of its own; `settings` are SECTION__KEY=value, over the user's file."""
-        instance = f"bench{os.getpid()}-{system}"
-        if instance not in self._instances:
-            self._instances.append(instance)
-        folder = self.folder / system
+        """An environment for a new instance; `settings` are SECTION__KEY=value, over the user's file."""
+        instance = f"bench{os.getpid()}-{len(self._instances)}-{system}"
+        self._instances.append(instance)
+        folder = self.folder / f"{len(self._instances)}-{system}"
         overrides = {
             "INSTANCE__NAME": instance, "INSTANCE__RUN_DIR": str(folder / "run"),
             "INSTANCE__STATE_DIR": str(folder / "state"), "MARKET__VENUE": "vectrade", "MARKET__LIVE": False,
@@ -159,13 +158,15 @@ def cpu_s(processes: list[subprocess.Popen]) -> list[float]:
     return used
 
 
-def rss_mb(processes: list[subprocess.Popen]) -> float:
-    """Resident memory of the processes together, in MB of a million bytes."""
+def memory_mb(processes: list[subprocess.Popen]) -> float:
+    """Memory of the processes' own, in MB of a million bytes: what they map of the rings is reserved at the start
+    and counts only once it has been touched."""
     total = 0
     for process in processes:
         with contextlib.suppress(OSError):
-            total += int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-    return total * os.sysconf("SC_PAGESIZE") / 1e6
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            total += 1024 * int(status.partition("RssAnon:")[2].split()[0])
+    return total / 1e6
 
 
 def _children(pid: int) -> Iterator[int]:

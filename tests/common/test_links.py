@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, InstanceError
-from common.links import LocalLink, Network, Poller, lock_file
+from common.links import LocalLink, Network, Poller
 from tests.waiting import until
 
 
@@ -125,14 +125,6 @@ def test_a_path_too_long_for_a_socket_is_refused_with_its_length(tmp_path):
     with pytest.raises(ConfigError, match="at most 107"):
         network.pull("ticks")
     network.close()
-
-
-def test_a_lock_names_its_holder_and_is_free_after_it(run_dir):
-    fd = lock_file(run_dir / "a.lock", "stage a")
-    with pytest.raises(InstanceError, match=f"stage a is in use.*pid {os.getpid()}"):
-        lock_file(run_dir / "a.lock", "stage a")
-    os.close(fd)
-    os.close(lock_file(run_dir / "a.lock", "stage a"))
 
 
 def test_a_poller_waits_for_links_and_for_plain_sockets_alike(network):

@@ -32,7 +32,8 @@ def test_the_files_of_all_tensors_are_found_and_read(tmp_path):
     (tmp_path / "in").mkdir()
     for name in names:
         (tmp_path / name).write_bytes(name.encode())
-    data = model([tensor("initializer"), tensor("in/folder"), onnx.numpy_helper.from_array(np.zeros(9))], nodes, [function])
+    inside = onnx.numpy_helper.from_array(np.zeros(9))
+    data = model([tensor("initializer"), tensor("in/folder"), inside], nodes, [function])
     assert external_data(data, tmp_path / "m.onnx") == {name: name.encode() for name in names}
 
 

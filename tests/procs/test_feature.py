@@ -56,7 +56,7 @@ class Bench:
         return found
 
     def count(self, name: str) -> int:
-        self.stage._count()
+        self.stage.count()
         return self.telemetry.get(name)
 
 

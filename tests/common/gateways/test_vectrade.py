@@ -119,14 +119,15 @@ def test_an_answer_that_is_sent_twice_counts_once(venue, make):
     assert [type(e) for e in events_of(gateway)] == [Portfolio]
 
 
-def test_a_venue_that_is_not_there_never_got_the_order(make):
+def test_a_venue_that_is_not_there_never_got_the_order_and_is_left_alone_for_a_while(make):
     venue = StandIn()
     venue.close()
-    gateway = make(venue.url)
+    gateway = make(venue.url, ManualClock(7))
     gateway.submit(ORDER)
     gateway.query(ORDER)
     gateway.portfolio()
-    ended, unanswered, nothing = events_of(gateway)
+    pause, ended, _, unanswered, _, nothing = events_of(gateway)
+    assert pause == Throttled(250_000_007)
     assert ended.state is State.REJECTED and "never left" in ended.reason
     assert type(unanswered) is Unanswered and type(nothing) is NoPortfolio
 

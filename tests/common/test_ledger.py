@@ -1,0 +1,236 @@
+"""The ledger: what the checks read is what the orders and fills add up to, whatever order they come in."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from common.errors import AlphaError, LifeCycleError, VenueError
+from common.fixed import SCALE
+from common.gateways import Acked, Ended, Filled
+from common.journal import Journal
+from common.ledger import ABSENCE_NS, ASK_AGAIN_NS, FOLLOW_UP_NS, Ledger
+from common.orders import BUY, SELL, TERMINAL, Order, State, Working
+from common.positions import Position
+from common.risk import Account, Rate, exposure
+
+SYMBOLS = ("X", "Y")
+MARK = 100 * SCALE
+
+
+def order(n: int, symbol: str = "X", side: int = BUY, qty: int = 100) -> Order:
+    return Order(f"o-{n}", symbol, side, qty, MARK, 7, n)
+
+
+@pytest.fixture
+def ledger():
+    ledger = Ledger(Account(Rate(20.0)))
+    ledger.follow(SYMBOLS, 7, {})
+    return ledger
+
+
+def out(ledger: Ledger, n: int = 1, **changes) -> Working:
+    working = ledger.opened(order(n, **changes), MARK, 1, 2)
+    ledger.sent(working, 0)
+    return working
+
+
+def acked(n: int = 1) -> Acked:
+    return Acked(f"o-{n}", f"v-{n}", 1, 2)
+
+
+def fill(n: int, fill_id: str, qty: int) -> Filled:
+    return Filled(f"o-{n}", fill_id, qty, MARK, 1, 0)
+
+
+def test_an_open_order_counts_until_it_is_filled_and_then_the_position_does(ledger):
+    working, standing = out(ledger), ledger.standings[0]
+    assert (standing.open_buy, standing.position, standing.order_ns) == (100, 0, 2)
+    assert ledger.account.gross == standing.exposure == exposure(0, 100, 0, MARK)
+    assert ledger.acked(working, acked(), 10, 0)
+    assert ledger.filled(working, fill(1, "a", 60), 0)
+    assert (standing.open_buy, standing.position) == (40, 60)
+    ledger.ended(working, Ended("o-1", State.CANCELLED, 60, ""), 0)
+    assert (standing.open_buy, standing.position, ledger.orders) == (0, 60, {})
+    assert [entry[0] for entry in ledger.entries] == ["advance", "advance", "fill", "advance"]
+
+
+def test_the_same_acknowledgement_and_the_same_fill_are_no_news(ledger):
+    working = out(ledger)
+    assert ledger.acked(working, acked(), 10, 0) and not ledger.acked(working, acked(), 11, 0)
+    assert ledger.filled(working, fill(1, "a", 60), 0) and not ledger.filled(working, fill(1, "a", 60), 0)
+    assert ledger.positions["X"].qty == 60
+
+
+def test_an_unknown_order_blocks_its_symbol_and_no_other(ledger):
+    working = out(ledger)
+    assert ledger.unknown(working, "lost", 10, 0) and not ledger.unknown(working, "lost", 11, 0)
+    assert [standing.unresolved for standing in ledger.standings] == [1, 0]
+    ledger.acked(working, acked(), 12, 0)
+    assert ledger.standings[0].unresolved == 0 and working.state is State.ACKNOWLEDGED
+
+
+def test_absence_must_be_said_twice_and_far_enough_apart(ledger):
+    working = out(ledger)
+    ledger.unknown(working, "lost", 10, 0)
+    assert ledger.to_ask(10) == [working]
+    assert not ledger.absent(working, 20, 0)
+    assert ledger.to_ask(20 + ABSENCE_NS - 1) == [] and ledger.to_ask(20 + ABSENCE_NS) == [working]
+    assert not ledger.absent(working, 20 + ABSENCE_NS - 1, 0), "too early, although asked"
+    assert ledger.absent(working, 20 + ABSENCE_NS, 0)
+    assert working.state is State.REJECTED and ledger.standings[0].unresolved == 0
+
+
+def test_a_word_from_the_venue_ends_the_counting_of_absences(ledger):
+    working = out(ledger)
+    ledger.unknown(working, "lost", 10, 0)
+    ledger.absent(working, 20, 0)
+    ledger.acked(working, acked(), 30, 0)
+    with pytest.raises(VenueError, match="o-1"):
+        ledger.absent(working, 20 + 2 * ABSENCE_NS, 0)
+
+
+@pytest.mark.parametrize("event", [Ended("o-1", State.CANCELLED, 70, ""), Ended("o-1", State.FILLED, 60, ""),
+                                   Ended("o-1", State.CANCELLED, 0, "")])
+def test_an_end_that_does_not_fit_its_fills_is_not_believed(ledger, event):
+    working = out(ledger)
+    ledger.filled(working, fill(1, "a", 60), 0)
+    with pytest.raises(VenueError, match="add up"):
+        ledger.ended(working, event, 0)
+    assert working.state is State.PARTLY_FILLED and ledger.positions["X"].qty == 60
+
+
+def test_more_fills_than_were_ordered_are_not_booked(ledger):
+    working = out(ledger)
+    with pytest.raises(LifeCycleError, match="exceeds"):
+        ledger.filled(working, fill(1, "a", 101), 0)
+    assert "X" not in ledger.positions and ledger.entries[1:] == []
+
+
+def test_a_late_fill_of_a_finished_order_is_booked(ledger):
+    working = out(ledger)
+    ledger.ended(working, Ended("o-1", State.CANCELLED, 0, ""), 0)
+    assert ledger.ended_lately["o-1"] is working
+    assert ledger.filled(working, fill(1, "late", 30), 0)
+    assert ledger.positions["X"].qty == 30 and working.state is State.CANCELLED
+
+
+def test_what_rests_is_looked_after_and_what_was_not_answered_asked_again(ledger):
+    working = out(ledger)
+    ledger.acked(working, acked(), 10, 0)
+    assert ledger.to_ask(10 + FOLLOW_UP_NS - 1) == [] and ledger.to_ask(10 + FOLLOW_UP_NS) == [working]
+    working.asking = True
+    assert ledger.to_ask(10**12) == []
+    ledger.unanswered(working, 50)
+    assert ledger.to_ask(50 + ASK_AGAIN_NS) == [working] == ledger.to_cancel()
+    ledger.cancelling(working, 60, 0)
+    assert working.state is State.CANCELLING and ledger.to_cancel() == []
+
+
+def test_profit_is_marked_to_market_and_net_of_nothing(ledger):
+    working = out(ledger, qty=2 * SCALE)
+    ledger.filled(working, fill(1, "a", 2 * SCALE), 0)
+    assert ledger.profit() == (0, 0, 1) and ledger.net_cost() == 200 * SCALE
+    ledger.mark("X", 103 * SCALE)
+    assert ledger.profit() == (0, 6 * SCALE, 1) and ledger.account.gross == 206 * SCALE
+    sold = out(ledger, 2, side=SELL, qty=2 * SCALE)
+    ledger.filled(sold, Filled("o-2", "b", 2 * SCALE, 104 * SCALE, 1, 0), 0)
+    assert ledger.profit() == (8 * SCALE, 0, 2) and ledger.account.gross == 0
+
+
+def test_what_is_held_without_a_price_is_known(ledger):
+    ledger.restore({"Z": Position(5, 50)}, (), 0)
+    assert not ledger.marked()
+    ledger.mark("Z", 10)
+    assert ledger.marked()
+
+
+def test_differences_are_those_of_what_we_hold_or_follow(ledger):
+    ledger.restore({"X": Position(5, 50), "Z": Position(1, 1), "W": Position()}, (), 0)
+    assert ledger.differences({"X": (5, 9), "Z": (1, 1), "other": (9, 9)}) == {}
+    assert ledger.differences({"X": (4, 9), "Y": (2, 9)}) == {"X": (5, 4), "Y": (0, 2), "Z": (1, 0)}
+
+
+def test_a_restart_makes_unfinished_orders_unknown_and_goes_on_after_the_last_sequence():
+    ledger = Ledger(Account(Rate(20.0)))
+    ledger.restore({}, [Working(order(1)), Working(order(2), State.UNKNOWN)], 0)
+    ledger.follow(SYMBOLS, 7, {"X": [(6, 99), (7, 41)]})
+    assert [standing.seq for standing in ledger.standings] == [41, 0]
+    assert ledger.standings[0].unresolved == 2 and len(ledger.to_ask(1)) == 2
+    assert ledger.entries == [("advance", ("o-1", State.UNKNOWN, 0, "the executor started again", ""))]
+
+
+class Bookkeeping(RuleBasedStateMachine):
+    """Any events in any order: sums hold, and the journal, told the entries, holds the same."""
+
+    placed = Bundle("placed")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger, self.journal = Ledger(Account(Rate(20.0))), Journal.private()
+        self.ledger.follow(SYMBOLS, 7, {})
+        self.all: list[Working] = []
+        self.now = 0
+
+    def teardown(self) -> None:
+        self.journal.close()
+
+    @rule(target=placed, symbol=st.sampled_from(SYMBOLS), side=st.sampled_from([BUY, SELL]), qty=st.integers(1, 100))
+    def place(self, symbol, side, qty):
+        item = order(len(self.all), symbol, side, qty)
+        self.journal.intent(item, "{}", 0)
+        self.all.append(self.ledger.opened(item, MARK, 1, 2))
+        self.ledger.sent(self.all[-1], 0)
+        return self.all[-1]
+
+    @rule(working=placed, what=st.sampled_from(["acked", "unknown", "absent", "cancelling", "unanswered"]),
+          pause=st.sampled_from([0, ABSENCE_NS]))
+    def hear(self, working, what, pause):
+        self.now += pause
+        calls = {"acked": (Acked(working.order.client_id, "v", 0, 0), self.now, 0), "unknown": ("?", self.now, 0),
+                 "absent": (self.now, 0), "cancelling": (self.now, 0), "unanswered": (self.now,)}
+        self.attempt(what, working, *calls[what])
+
+    @rule(working=placed, fill_id=st.sampled_from("abc"), qty=st.integers(1, 60))
+    def fill(self, working, fill_id, qty):
+        self.attempt("filled", working, Filled(working.order.client_id, fill_id, qty, MARK + qty, 1, 0), 0)
+
+    @rule(working=placed, state=st.sampled_from(sorted(TERMINAL)), off=st.sampled_from([0, 0, 0, 1]))
+    def end(self, working, state, off):
+        self.attempt("ended", working, Ended(working.order.client_id, state, working.filled + off, ""), 0)
+
+    @rule()
+    def flush(self):
+        for _ in range(2):  # twice does no harm
+            with self.journal.batch():
+                for method, arguments in self.ledger.entries:
+                    getattr(self.journal, method)(*arguments)
+        self.ledger.entries.clear()
+        restored = self.journal.restore()
+        assert {s: p.qty for s, p in restored.positions.items() if p.qty} == {
+            s: p.qty for s, p in self.ledger.positions.items() if p.qty}
+        assert {w.order: (w.state, w.filled) for w in restored.working} == {
+            w.order: (w.state, w.filled) for w in self.ledger.orders.values()}
+
+    def attempt(self, method, *arguments):
+        try:
+            getattr(self.ledger, method)(*arguments)
+        except AlphaError:
+            pass  # an illegal step is refused; the invariants say that it changed nothing
+
+    @invariant()
+    def the_numbers_of_the_checks_add_up(self):
+        gross = 0
+        for symbol, standing in zip(SYMBOLS, self.ledger.standings):
+            mine = [w for w in self.all if w.order.symbol == symbol]
+            held = sum(w.order.side * w.filled for w in mine)
+            buys, sells = (sum(w.open_qty for w in mine if w.order.side == side) for side in (BUY, SELL))
+            assert (standing.position, standing.open_buy, standing.open_sell) == (held, buys, sells)
+            assert standing.unresolved == sum(w.state is State.UNKNOWN for w in mine)
+            gross += standing.exposure
+        assert self.ledger.account.gross == gross
+        assert set(self.ledger.orders) == {w.order.client_id for w in self.all if w.state not in TERMINAL}
+
+
+TestBookkeeping = Bookkeeping.TestCase
+TestBookkeeping.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)

@@ -1,0 +1,779 @@
+"""The executor with a real journal, against a paper book and against a venue over HTTP that misbehaves on cue.
+
+The clock is manual, so ages, cooldowns and patience are exact; sockets and the database are real."""
+
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from common import killswitch, layout, shm
+from common.clock import ManualClock
+from common.config import Config, Executor as ExecutorSettings, Instance, Market, Risk
+from common.decide import ALL_REASONS
+from common.fixed import SCALE, text
+from common.gateways import create
+from common.journal import Journal, Reader
+from common.links import LocalLink, Network
+from common.orders import BUY, Order, State
+from common.ring import Books
+from common.telemetry import Telemetry
+from common.wire import Prediction, TickRef, encode
+from procs.executor import COUNTERS, TIMERS, Executor
+from tests.standin import StandIn
+from tests.waiting import until
+
+SYMBOLS = ("BTC-USD", "AAPL")
+MS = 1_000_000
+S = 1_000_000_000
+
+
+class Desk:
+    """One executor and all around it. `begin` again is a restart: journal and venue stay, memory does not."""
+
+    def __init__(self, folder: Path, venue: StandIn | None = None, environ=None, wrap=None, **settings) -> None:
+        risk = settings.pop("risk", Risk(symbol_cooldown_ms=0.0))
+        self.config = Config(
+            risk=risk, market=Market(symbols=SYMBOLS, **settings),
+            executor=ExecutorSettings(gateway="vectrade" if venue else "paper",
+                                      base_url=venue.url if venue else "http://127.0.0.1:1", timeout_s=2.0))
+        self.folder, self.venue, self.environ, self.wrap = folder, venue, environ or {}, wrap
+        self.clock = ManualClock(1_700_000_000 * S)
+        self.books = Books.private(SYMBOLS, 1024)
+        self.seq = [0, 0]
+        self.executor: Executor | None = None
+        for symbol in range(len(SYMBOLS)):
+            self.show(symbol)
+        self.begin()
+
+    def begin(self) -> None:
+        self.inbox = LocalLink()
+        self.telemetry = Telemetry.private("executor", COUNTERS, TIMERS)
+        journal = Journal.open(self.folder / "journal.db")
+        gateway = create(self.config, self.clock, self.environ)
+        if self.wrap:
+            journal, gateway = self.wrap(journal), self.wrap(gateway)
+        self.executor = Executor(self.config, self.clock, self.telemetry, self.inbox, gateway, journal,
+                                 lambda: self.books, self.folder)
+        assert self.executor.on_start()
+
+    def abandon(self) -> None:
+        """What a `kill -9` leaves behind: no last words, the connection and the lock are gone."""
+        executor, self.executor = self.executor, None
+        executor.gateway.close()
+        executor.journal.close()
+
+    def close(self) -> None:
+        if self.executor is not None:
+            self.executor.on_close()
+
+    def show(self, symbol: int = 0, bid: int = 9_999, ask: int = 10_001, qty: int = 100, flags: int = 1) -> None:
+        """A tick; prices in cents."""
+        head = int(self.books.heads[symbol]) + 1
+        tick = self.books.ticks[symbol][head % 1024]
+        tick[:] = 0
+        tick[layout.FLAGS], tick[layout.RECV_NS] = flags, self.clock.now_ns
+        tick[layout.BID_PX], tick[layout.ASK_PX] = bid * SCALE // 100, ask * SCALE // 100
+        tick[[layout.BID_QTY, layout.ASK_QTY]] = qty * SCALE
+        tick[layout.SEQ] = self.books.heads[symbol] = head
+
+    def prediction(self, p_up: float = 0.9, symbol: int = 0, **changes) -> Prediction:
+        self.seq[symbol] += 1
+        now = self.clock.now_ns
+        return Prediction(symbol, 0, self.books.tag, self.seq[symbol], 0, 1, 0, 5, p_up, 1 - p_up, 1.0, 1, 2,
+                          now - 600, now - 500, now - 400, now - 300, now - 200, now - 100)._replace(**changes)
+
+    def predict(self, p_up: float = 0.9, symbol: int = 0, **changes) -> None:
+        self.inbox.send(encode([self.prediction(p_up, symbol, **changes)]))
+        self.executor.do_work()
+
+    def wait(self, ms: float = 1.0) -> None:
+        self.clock.set(self.clock.now_ns + int(ms * MS))
+        self.executor.do_work()
+
+    def until(self, condition, seconds: float = 20.0) -> None:
+        """Work until the condition holds. The clock stands still while a socket is waited for, so that no
+        patience runs out because the machine is slow; it moves by leaps when nothing is under way."""
+        end = time.monotonic() + seconds
+        while True:
+            fd = self.executor.gateway.fileno() if self.executor.gateway.busy else -1
+            if fd >= 0:
+                select.select([fd], [fd] if self.executor.gateway.wants_write else [], [], 0.01)
+            self.wait(20 if fd < 0 else 0)
+            if condition():
+                return
+            assert time.monotonic() < end, "the condition did not come true"
+
+    def ready(self) -> "Desk":
+        self.until(lambda: self.get("reconciled"))
+        self.show(0)
+        self.show(1)
+        return self
+
+    def settle(self) -> None:
+        """Until no order is unfinished and the journal knows it."""
+        self.until(lambda: not self.executor.ledger.orders and not self.executor.gateway.busy
+                   and not self.executor.ledger.entries)
+
+    def get(self, counter: str) -> int:
+        return self.telemetry.get(counter)
+
+    def refused(self) -> dict[str, int]:
+        return {name[8:].upper(): n for name, n in self.telemetry.values().items()
+                if name.startswith("refusal_") and n}
+
+    def held(self, symbol: str = "BTC-USD") -> int:
+        found = self.executor.ledger.positions.get(symbol)
+        return found.qty if found else 0
+
+
+@pytest.fixture
+def desk(tmp_path):
+    made = []
+
+    def make(*arguments, **settings) -> Desk:
+        made.append(Desk(tmp_path, *arguments, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def venue():
+    venue = StandIn()
+    yield venue
+    venue.release()
+    venue.close()
+
+
+# ---- decisions
+
+def test_nothing_trades_before_the_venue_was_asked(desk):
+    d = desk()
+    d.predict()
+    assert d.refused() == {"STATE_RECONCILING": 1} and d.get("orders") == 0
+    d.ready().predict()
+    assert d.get("orders") == 1
+
+
+def test_every_prediction_that_is_taken_up_is_a_decision_with_its_waterfall(desk):
+    d = desk().ready()
+    for p_up in (0.9, 0.5, 0.1):
+        d.predict(p_up)
+        d.wait(2)
+    assert (d.get("predictions"), d.get("decisions"), d.get("refusals"), d.get("orders")) == (3, 3, 1, 2)
+    assert d.refused() == {"SIGNAL_WEAK": 1}
+    counts = {timer: d.telemetry.quantiles(timer)["count"] for timer in TIMERS}
+    assert counts == {**dict.fromkeys(TIMERS, 3), "send": 2, "ack": 2, "tick_to_order": 2}
+    assert d.telemetry.quantiles("tick_to_decision")["p50"] in range(580, 620)
+    assert d.telemetry.quantiles("ack")["p50"] in range(1_950_000, 2_050_000)
+
+
+def test_of_several_predictions_of_a_symbol_only_the_newest_counts(desk):
+    d = desk().ready()
+    old, new = d.prediction(0.1), d.prediction(0.9)
+    d.inbox.send(encode([old, new]))
+    d.inbox.send(encode([old]))
+    d.inbox.send(encode([d.prediction(0.9, symbol=1)]))
+    d.executor.do_work()
+    assert (d.get("predictions"), d.get("superseded"), d.get("decisions")) == (4, 2, 2)
+    assert {w.order.seq for w in d.executor.ledger.orders.values()} == {2, 1}
+    d.inbox.send(encode([old]))
+    d.executor.do_work()
+    assert d.refused() == {"SEQUENCE_STALE": 1}
+
+
+def test_an_order_becomes_a_fill_a_position_and_a_profit(desk):
+    d = desk().ready()
+    d.predict(0.9)
+    d.settle()
+    assert d.held() == 39_996 * SCALE // 1000 and d.get("fills") == d.get("acks") == 1
+    d.show(0, 10_099, 10_101)
+    d.wait(200)
+    assert d.get("unrealised") == d.held() * 99 // 100 and d.get("realised") == 0 and d.get("fees") > 0
+    assert d.get("position") == d.held() * 10_001 // 10_000 * 100 or d.get("position") > 0
+    reader = Reader(d.folder / "journal.db")
+    [order] = reader.orders()
+    assert (order["state"], order["side"], order["qty"]) == ("filled", "BUY", d.held())
+    assert [row["state"] for row in reader.history(order["client_id"])] == ["sent", "acknowledged", "filled"]
+    context = json.loads(order["context"])
+    assert context["prediction"]["p_up"] == 0.9 and context["market"]["ask"] == 10_001 * SCALE // 100
+    reader.close()
+
+
+def test_a_message_that_is_nonsense_is_counted_and_costs_nothing_else(desk):
+    d = desk().ready()
+    for message in (b"", b"\xff" * 40, encode([TickRef(0, 1, 1, 1, 1)])):
+        d.inbox.send(message)
+    d.inbox.send(encode([d.prediction(0.5, symbol=1)._replace(symbol=7)]))
+    d.predict(0.9)
+    assert d.get("errors") == 4 and d.get("orders") == 1
+
+
+def test_a_prediction_on_another_stream_or_on_old_data_is_refused(desk):
+    d = desk().ready()
+    d.predict(epoch=d.books.tag + 1)
+    d.predict(recv_ns=d.clock.now_ns - 251 * MS)
+    d.predict(p_up=float("nan"))
+    assert d.refused() == {"SEQUENCE_EPOCH": 1, "AGE_DATA": 1, "SIGNAL_INVALID": 1}
+
+
+def test_an_invalid_book_and_a_stale_one_are_refused(desk):
+    d = desk().ready()
+    d.show(0, flags=0)
+    d.predict()
+    d.show(0)
+    d.clock.set(d.clock.now_ns + 5001 * MS)
+    d.predict()
+    assert d.refused() == {"BOOK_INVALID": 1, "BOOK_STALE": 1}
+
+
+def test_rate_cooldown_and_position_limits_hold_in_motion(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=100.0, max_orders_per_s=2.0, max_position_notional=6_000.0)).ready()
+    d.predict()
+    d.predict()
+    d.wait(101)
+    d.predict()
+    assert d.refused() == {"RATE_SYMBOL": 1, "NOTIONAL_POSITION": 1} and d.get("orders") == 1
+    d.predict(symbol=1)
+    d.wait(101)
+    d.predict(0.1, symbol=1)
+    assert d.refused()["RATE_ORDERS"] == 1 and d.get("orders") == 2
+
+
+def test_every_reason_has_a_counter():
+    assert {f"refusal_{reason.lower()}" for reason in ALL_REASONS} <= set(COUNTERS)
+
+
+def test_a_new_ring_is_followed_as_soon_as_the_old_one_is_retired(desk):
+    d = desk().ready()
+    d.predict()
+    d.settle()
+
+    class Retired(Books):
+        retired = True
+
+    d.executor.books.__class__ = Retired
+    d.books = Books(SYMBOLS, 1024, d.books.epoch + 1, None)
+    d.seq = [0, 0]
+    d.show(0)
+    d.predict()
+    assert d.get("orders") == 2 and d.refused() == {}
+    d.settle()
+    assert d.held() == 2 * 39_996 * SCALE // 1000
+
+
+def test_the_same_input_gives_the_same_journal_byte_for_byte(tmp_path):
+    def play(folder: Path) -> list:
+        folder.mkdir()
+        d = Desk(folder)
+        d.books.epoch = 5
+        d.executor._attach(d.books)
+        d.ready()
+        for n in range(40):
+            d.show(n % 2, 9_990 + n, 10_010 - n % 7)
+            d.predict(0.9 if n % 3 else 0.2, symbol=n % 2)
+            d.wait(3)
+        d.close()
+        reader = Reader(folder / "journal.db")
+        rows = reader.orders(), reader.fills()
+        reader.close()
+        return rows
+
+    one, two = play(tmp_path / "one"), play(tmp_path / "two")
+    assert one == two and len(one[0]) > 10 and one[1]
+
+
+# ---- the kill switch
+
+def test_a_halt_stops_new_orders_and_a_resume_compares_again(desk):
+    d = desk().ready()
+    killswitch.halt(d.folder, "lunch", who="me")
+    d.predict()
+    assert d.refused() == {"STATE_HALTED": 1} and d.get("halted") == 1, "seen before the order, not a turn later"
+    assert d.telemetry.told()["state"] == "HALTED" and "lunch" in d.telemetry.told()["why"]
+    killswitch.resume(d.folder)
+    d.wait(20)
+    assert (d.get("halted"), d.telemetry.told()["state"]) == (0, "RECONCILING")
+    d.ready().predict()
+    assert d.get("orders") == 1
+
+
+def test_a_halt_outlives_a_restart(desk):
+    d = desk().ready()
+    killswitch.halt(d.folder, "stay down")
+    d.abandon()
+    d.begin()
+    d.until(lambda: d.get("reconciled"))
+    d.predict()
+    assert d.get("halted") == 1 and d.refused() == {"STATE_HALTED": 1}
+
+
+def test_a_halt_cancels_what_rests_at_the_venue(desk, venue):
+    venue.share = Decimal("0.25")
+    d = desk(venue)
+    resting = Order("rest-0-1", "BTC-USD", BUY, SCALE, 100 * SCALE, 1, 1, time_in_force="GTC")
+    d.executor.journal.intent(resting, "{}", 0)
+    d.executor.gateway.submit(resting)
+    until(lambda: d.executor.gateway.work())
+    d.abandon()
+    d.begin()
+    d.ready()
+    assert d.held() == SCALE // 4 and d.get("working") in (0, 1)
+    assert [w.state for w in d.executor.ledger.orders.values()] == [State.PARTLY_FILLED]
+    killswitch.halt(d.folder, "enough")
+    d.settle()
+    assert venue.orders["rest-0-1"]["status"] == "CANCELLED" and d.get("cancels") == 1
+
+
+def test_a_live_venue_starts_disarmed_every_time(desk):
+    d = desk(live=True)
+    killswitch.arm(d.folder)
+    d.until(lambda: d.get("reconciled"))
+    d.show()
+    d.predict()
+    assert d.get("orders") == 1
+    d.abandon()
+    d.begin()
+    d.until(lambda: d.executor._reconciled)
+    d.show()
+    d.predict()
+    assert d.refused() == {"STATE_DISARMED": 1} and d.telemetry.told()["state"] == "DISARMED"
+
+
+def test_a_loss_above_the_limit_halts_and_stays_halted_over_a_resume(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0)).ready()
+    d.wait(200)
+    d.predict()
+    d.settle()
+    d.show(0, 9_000, 9_002)
+    d.wait(200)
+    assert d.get("halted") == 1 and "max_daily_loss" in killswitch.state(d.folder).why
+    assert d.get("day_loss") > 100 * SCALE
+    d.abandon()
+    d.begin()
+    killswitch.resume(d.folder)
+    d.until(lambda: d.get("halted"))
+    assert d.get("orders") == 0, "the day's loss is remembered by the journal"
+
+
+def test_a_new_day_begins_without_loss(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0)).ready()
+    d.predict()
+    d.settle()
+    d.show(0, 9_900, 9_902)
+    d.wait(200)
+    assert 0 < d.get("day_loss") < 100 * SCALE
+    d.clock.set(d.clock.now_ns + 86_400 * S)
+    d.show(0, 9_900, 9_902)
+    d.wait(200)
+    assert d.get("day_loss") == 0
+
+
+# ---- outcomes that are not known
+
+@pytest.mark.parametrize("fault", ["lost-ack", "500-after", "garbage", "truncated", "other", "twice"])
+def test_an_order_that_was_accepted_is_found_whatever_the_answer_was(desk, venue, fault):
+    d = desk(venue).ready()
+    venue.faults.append(fault)
+    d.predict()
+    d.settle()
+    assert d.held() == 39_996 * SCALE // 1000 and text(d.held()) == str(venue.quantity("BTC-USD").normalize())
+    assert len(venue.submits) == 1 and d.get("unknowns") == (fault != "twice") and d.get("fills") == 2
+
+
+def test_an_unknown_order_blocks_its_symbol_until_it_is_settled(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("lost-ack")
+    d.predict()
+    d.until(lambda: d.get("unknowns"))
+    d.predict()
+    d.predict(symbol=1)
+    assert d.refused() == {"ORDER_UNRESOLVED": 1} and d.get("orders") == 2
+    d.settle()
+    d.show()
+    d.predict()
+    d.settle()
+    assert d.get("orders") == 3 and len(venue.orders) == 3
+
+
+def test_an_order_that_never_arrived_is_declared_so_after_a_second_look(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("500")
+    d.predict()
+    [working] = d.executor.ledger.orders.values()
+    d.until(lambda: working.absent_ns)
+    first = d.clock.now_ns
+    asked = len(venue.requests)
+    for _ in range(9):
+        d.wait(100)
+    assert working.state is State.UNKNOWN and len(venue.requests) == asked
+    d.settle()
+    assert d.clock.now_ns - first >= S and d.get("rejects") == 1 and d.held() == 0
+    reader = Reader(d.folder / "journal.db")
+    assert reader.orders()[0]["reason"] == "it never arrived"
+    reader.close()
+
+
+def test_an_order_that_arrives_late_is_found_by_the_second_look(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("late")
+    d.predict()
+    [working] = d.executor.ledger.orders.values()
+    d.until(lambda: working.absent_ns)
+    venue.arrive()
+    d.settle()
+    assert working.state is State.FILLED and text(d.held()) == str(venue.quantity("BTC-USD").normalize())
+
+
+def test_no_answer_in_time_is_unknown_and_then_settled(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("hang")
+    d.predict()
+    d.until(lambda: venue.submits)
+    d.wait(2001)
+    assert d.get("unknowns") == 1
+    d.settle()
+    assert d.get("fills") == 2 and len(venue.submits) == 1
+
+
+@pytest.mark.parametrize("fault", ["422", "401"])
+def test_a_refusal_by_the_venue_is_the_end_of_the_order(desk, venue, fault):
+    d = desk(venue).ready()
+    venue.faults.append(fault)
+    d.predict()
+    d.settle()
+    assert d.get("rejects") == 1 and d.get("unknowns") == 0 and d.held() == 0
+    d.show()
+    d.predict()
+    d.settle()
+    assert d.held() > 0
+
+
+def test_a_venue_that_wants_a_pause_gets_it(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("429")
+    d.predict()
+    d.until(lambda: d.get("rejects"))
+    d.predict()
+    d.wait(900)
+    d.show()
+    d.predict()
+    assert d.refused() == {"RATE_VENUE": 2} and d.get("orders") == 1
+    d.wait(200)
+    d.predict()
+    assert d.get("orders") == 2
+
+
+def test_a_venue_that_is_down_gets_no_orders_until_it_is_back(desk, venue):
+    venue.faults += ["500"] * 3
+    d = desk(venue)
+    d.predict()
+    d.until(lambda: "positions" in d.telemetry.told().get("why", ""))
+    d.ready().predict()
+    d.settle()
+    assert d.refused() == {"STATE_RECONCILING": 1} and len(venue.orders) == 1
+
+
+def test_an_immediate_order_that_fills_in_part_ends_cancelled_with_its_fills(desk, venue):
+    venue.share = Decimal("0.5")
+    d = desk(venue).ready()
+    d.predict()
+    d.settle()
+    assert (d.get("cancels"), d.get("fills")) == (1, 2) and d.held() == 19_998 * SCALE // 1000
+    assert d.executor.ledger.standings[0].open_buy == 0
+
+
+def test_a_venue_that_fills_more_than_was_ordered_halts(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("lost-ack")
+    d.predict()
+    d.until(lambda: venue.orders)
+    [order] = venue.orders.values()
+    order["fills"].append({**order["fills"][0], "id": "one too many"})
+    d.until(lambda: d.get("halted"))
+    assert "exceeds" in killswitch.state(d.folder).why and d.get("errors") >= 1
+
+
+# ---- reconciliation
+
+def test_a_difference_to_the_venue_halts_and_names_both_sides(desk, venue):
+    d = desk(venue).ready()
+    d.predict()
+    d.settle()
+    d.abandon()
+    venue.positions["BTC-USD"] = (Decimal("1.5"), Decimal("100"))
+    d.begin()
+    d.until(lambda: d.get("halted"))
+    why = killswitch.state(d.folder).why
+    assert "BTC-USD 39.996 in the journal, 1.5 at the venue" in why
+    d.predict()
+    assert d.refused() == {"STATE_HALTED": 1}
+    venue.positions["BTC-USD"] = (Decimal("39.996"), Decimal("100"))
+    killswitch.resume(d.folder)
+    d.ready().predict()
+    assert d.get("orders") == 1
+
+
+def test_an_empty_journal_takes_over_what_the_venue_holds(desk, venue):
+    venue.positions["AAPL"] = (Decimal("-3"), Decimal("101"))
+    venue.positions["not ours"] = (Decimal("7"), Decimal("1"))
+    d = desk(venue).ready()
+    assert d.held("AAPL") == -3 * SCALE and d.executor.ledger.positions["AAPL"].average_price == 101 * SCALE
+    assert d.executor.ledger.standings[1].position == -3 * SCALE and d.held("not ours") == 0
+    d.abandon()
+    d.begin()
+    d.ready()
+    assert d.held("AAPL") == -3 * SCALE
+
+
+def test_positions_and_sequences_survive_a_restart(desk, venue):
+    d = desk(venue).ready()
+    first = d.prediction()
+    d.inbox.send(encode([first]))
+    d.executor.do_work()
+    d.settle()
+    d.close()
+    d.begin()
+    d.ready()
+    assert d.held() == 39_996 * SCALE // 1000
+    d.inbox.send(encode([first]))
+    d.executor.do_work()
+    assert d.refused() == {"SEQUENCE_STALE": 1} and len(venue.submits) == 1
+
+
+# ---- the journal fails
+
+def test_without_room_in_the_journal_nothing_is_sent_and_no_fill_is_lost(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("hang")
+    d.predict()
+    d.until(lambda: venue.submits)
+    db = d.executor.journal._db
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+    venue.release()
+    d.wait(2001)
+    for _ in range(200):  # until the room in the last page is used up
+        d.executor.ledger.entries.append(("advance", ("nobody", State.UNKNOWN, 0, "x" * 200, "")))
+    d.until(lambda: d.get("halted") and d.held())
+    assert "journal" in killswitch.state(d.folder).why and d.executor.ledger.entries
+    d.show(1)
+    d.predict(symbol=1)
+    assert len(venue.submits) == 1 and d.refused() == {"STATE_HALTED": 1}
+    db.execute("PRAGMA max_page_count = 1000000")
+    killswitch.resume(d.folder)
+    d.settle()
+    d.abandon()
+    d.begin()
+    d.ready()
+    assert text(d.held()) == "39.996" and len(venue.submits) == 1
+
+
+def test_an_intent_that_cannot_be_written_is_not_sent(desk, venue):
+    d = desk(venue).ready()
+    db = d.executor.journal._db
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+    for n in range(100):
+        d.show(n % 2)
+        d.predict(0.9 if n % 4 < 2 else 0.1, symbol=n % 2)
+        d.until(lambda: not d.executor.gateway.busy)
+        if d.get("halted"):
+            break
+    assert d.refused().get("JOURNAL_FAILED", 0) + d.refused().get("STATE_HALTED", 0) >= 1
+    assert len(venue.submits) == d.get("orders") == len(venue.orders)
+
+
+def test_a_decision_that_is_in_the_journal_already_is_not_sent_again(desk, venue):
+    d = desk(venue).ready()
+    prediction = d.prediction()
+    d.inbox.send(encode([prediction]))
+    d.executor.do_work()
+    d.settle()
+    d.executor.ledger.standings[0].seq = 0  # memory forgets; the journal does not
+    d.inbox.send(encode([prediction]))
+    d.executor.do_work()
+    assert d.refused() == {"ORDER_DUPLICATE": 1} and len(venue.submits) == 1
+
+
+# ---- crashes
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class Steps:
+    """Wraps journal and gateway so that the process ends before or after their n-th effect."""
+
+    EFFECTS = {"intent", "advance", "fill", "batch", "submit", "work", "query", "portfolio", "adopt"}
+
+    def __init__(self, left: int | None) -> None:
+        self.left = left
+
+    def step(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                self.left = None
+                raise Crash
+
+    def __call__(self, thing):
+        steps = self
+
+        class Wrapped:
+            def __getattr__(self, name):
+                found = getattr(thing, name)
+                if name not in Steps.EFFECTS:
+                    return found
+
+                def effect(*arguments):
+                    if name != "work":
+                        steps.step()
+                    result = found(*arguments)
+                    if name != "work" or result:  # heard from the venue, told to nobody yet
+                        steps.step()
+                    return result
+                return effect
+        return Wrapped()
+
+
+def session(desk: Desk, venue: StandIn, faults: list[str]) -> bool:
+    """Two orders with these faults on the way. False if the process ended."""
+    try:
+        desk.ready()
+        venue.faults += faults
+        desk.predict(0.9)
+        desk.settle()
+        venue.faults.clear()
+        desk.show()
+        desk.predict(0.2)
+        desk.settle()
+        return True
+    except Crash:
+        return False
+
+
+@pytest.mark.parametrize("faults", [[], ["lost-ack"], ["500-after", "500"], ["500"]],
+                         ids=lambda faults: "+".join(faults) or "none")
+def test_a_crash_between_any_two_steps_loses_no_fill_and_sends_nothing_twice(tmp_path, faults):
+    step, completed = 0, False
+    while not completed:
+        folder, venue = tmp_path / str(step), StandIn(share="0.5")
+        folder.mkdir()
+        try:
+            d = Desk(folder, venue, wrap=Steps(step))
+            completed = session(d, venue, faults)
+            d.abandon()
+            venue.faults.clear()
+            d.wrap = None
+            d.begin()
+            d.ready()
+            d.settle()
+            assert text(d.held()) == plain(venue.quantity("BTC-USD")), f"after step {step}"
+            assert len(venue.submits) == len(set(venue.submits)), f"after step {step}"
+            reader = Reader(folder / "journal.db")
+            told = sorted(fill["id"] for order in venue.orders.values() for fill in order["fills"])
+            assert sorted(row["fill_id"] for row in reader.fills()) == told, f"after step {step}"
+            assert set(venue.orders) <= {row["client_id"] for row in reader.orders()}, f"after step {step}"
+            reader.close()
+            d.close()
+        finally:
+            venue.close()
+        step += 1
+    assert step > 25, "there are that many steps at least"
+
+
+def plain(number: Decimal) -> str:
+    return format(number.normalize(), "f") if number else "0"
+
+
+# ---- secrets, and the process
+
+def test_the_key_appears_in_no_log_journal_or_telemetry(desk, caplog):
+    caplog.set_level(logging.DEBUG)
+    venue = StandIn(key="pl4nted-s3cret")
+    d = desk(venue, environ={"ALPHA_BOT_KEY": "pl4nted-s3cret"}).ready()
+    for fault in ("", "lost-ack", "500", "garbage", "401"):
+        venue.faults.append(fault)
+        d.show()
+        d.predict()
+        d.settle()
+        d.wait(1500)
+    venue.close()
+    d.show()
+    d.predict()
+    d.until(lambda: not d.executor.gateway.busy)
+    d.close()
+    written = b"".join(file.read_bytes() for file in d.folder.iterdir() if file.is_file())
+    assert b"pl4nted" not in written and "pl4nted" not in caplog.text and caplog.text
+    assert "pl4nted" not in json.dumps(d.telemetry.told())
+
+
+@pytest.fixture
+def instance(tmp_path):
+    name = f"executor-test-{os.getpid()}"
+    yield Config(instance=Instance(name=name, state_dir=str(tmp_path / "state"), run_dir=str(tmp_path / "run")))
+    assert not shm.leaked(name)
+
+
+def test_the_process_trades_is_killed_comes_back_and_leaves_nothing(instance, venue, tmp_path):
+    name, clock = instance.instance.name, ManualClock()
+    environ = {**os.environ, "ALPHA_INSTANCE__NAME": name, "ALPHA_INSTANCE__STATE_DIR": instance.instance.state_dir,
+               "ALPHA_INSTANCE__RUN_DIR": instance.instance.run_dir, "ALPHA_EXECUTOR__BASE_URL": venue.url,
+               "ALPHA_MARKET__SYMBOLS": '["BTC-USD"]', "ALPHA_RISK__SYMBOL_COOLDOWN_MS": "0"}
+    command = [sys.executable, "-c", "from procs.executor import executor; executor()"]
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+
+    books = Books.create(name, ("BTC-USD",), 1024)
+    network = Network(instance.run_dir)
+    push = network.push("predictions")
+    d = Desk.__new__(Desk)
+    d.books, d.clock, d.seq = books, clock, [0]
+
+    def trade() -> None:
+        """One prediction on fresh data, sent until the venue has one order more."""
+        before = len(venue.orders)
+
+        def attempt():
+            clock.set(time.monotonic_ns())
+            d.show(0)
+            push.send(encode([d.prediction(0.9 if before % 2 else 0.1)]))
+            return len(venue.orders) > before
+        until(attempt, 30)
+
+    process = start()
+    try:
+        trade()
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        process = start()
+        trade()
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate(timeout=30)[1]
+        assert process.returncode == 0, log
+    finally:
+        process.kill()
+        process.wait()
+        push.close()
+        network.close()
+        books.close()
+    assert len(venue.submits) == len(set(venue.submits))
+    reader = Reader(Path(instance.instance.state_dir) / "journal.db")
+    assert text(reader.positions()["BTC-USD"].qty) == plain(venue.quantity("BTC-USD"))
+    assert sorted(row["fill_id"] for row in reader.fills()) == sorted(
+        fill["id"] for order in venue.orders.values() for fill in order["fills"])
+    reader.close()
+    for stray in shm.leaked(name):
+        (shm.SHM_DIR / stray).unlink()

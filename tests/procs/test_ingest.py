@@ -1,0 +1,424 @@
+"""Ingest against a real venue server: frames from recordings, real HTTP snapshots, and every way to fail."""
+
+import dataclasses
+import itertools
+import socket
+import threading
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from common import captures
+from common.backoff import HEALTHY_S
+from common.clock import ManualClock, SystemClock
+from common.config import Config, Market
+from common.layout import BID_PX, FLAG_RESET, FLAG_VALID, FLAGS, KIND, KIND_STATE, RECV_NS
+from common.links import LocalLink
+from common.market import Market as MarketCore
+from common.ring import Books
+from common.telemetry import Telemetry
+from common.venues import create
+from common.websocket import Untrusted
+from common.wire import TickRef, decode
+from procs.ingest import COUNTERS, TIMERS, Ingest
+from procs.ingest import ingest as command
+from tests.frames import delta, depth, rest, snapshot, ticker, trade
+from tests.venue_server import VenueServer
+from tests.waiting import until
+
+S = 10**9
+
+
+class FramesTap:
+    def __init__(self, wanted: bool) -> None:
+        self.wanted, self.messages = wanted, []
+
+    def send(self, message: bytes) -> None:
+        self.messages.append(message)
+
+
+class Driven:
+    """An ingest with its surroundings, stepped by the test. A ManualClock stands still unless it is moved, so
+    that nothing is given up, or tried again, before the test says so."""
+
+    def __init__(self, server: VenueServer, venue="vectrade", symbols=("A", "B"), clock=None, frames=None,
+                 outbox=None, telemetry=None, **settings) -> None:
+        market = Market(venue=venue, ws_url=settings.pop("ws_url", server.ws_url), rest_url=server.http_url,
+                        symbols=tuple(symbols), **settings)
+        self.clock = clock or ManualClock(S)
+        self.telemetry = telemetry or Telemetry.private("ingest", COUNTERS, TIMERS)
+        self.books, self.outbox = Books.private(symbols, 4096), LocalLink() if outbox is None else outbox
+        self.ingest = Ingest(dataclasses.replace(Config(), market=market), self.clock, self.telemetry,
+                             create(venue, symbols), self.books, self.outbox, frames)
+        self.ingest.on_start()
+        self.counts = self.ingest.market.counts
+
+    def until(self, condition, what="the condition") -> None:
+        """Step until `condition` holds."""
+        def step():
+            if not self.ingest.do_work():
+                self.ingest.wait(2)
+            return condition()
+
+        until(step, what=what)
+
+    def after(self, seconds: float) -> "Driven":
+        self.clock.set(self.clock.now_ns + int(seconds * S))
+        return self
+
+    def valid(self, count: int) -> None:
+        self.until(lambda: self.ingest.market.valid_symbols == count, f"{count} valid symbols")
+
+    def refs(self) -> list[TickRef]:
+        found = []
+        while (message := self.outbox.recv()) is not None:
+            found += decode(message, TickRef)
+        return found
+
+    def told(self, name: str) -> int:
+        self.ingest._turn(self.clock.monotonic_ns())
+        return self.telemetry.get(name)
+
+
+@pytest.fixture
+def drive():
+    made = []
+
+    def make(*args, **settings) -> Driven:
+        made.append(Driven(*args, **settings))
+        return made[-1]
+
+    yield make
+    for driven in made:
+        driven.ingest.on_close()
+
+
+def open_market(peer, *more: bytes) -> None:
+    """What a VecTrade server says first: both books, and `more`."""
+    peer.recv()
+    peer.send(snapshot("A", 1), snapshot("B", 1), *more)
+
+
+# ---- the ordinary day
+
+
+def test_it_subscribes_and_keeps_the_books_and_rings_one_bell_per_symbol(drive):
+    def talk(peer):
+        open_market(peer, delta("A", 2), ticker("A", 2), trade("A", 7), b'{"type":"heartbeat","timestamp":1}')
+        peer.hold()
+
+    with VenueServer(talk) as server:
+        driven = drive(server)
+        driven.until(lambda: driven.counts.frames == 6)
+        assert orjson.loads(server.peers[0].received[0])["channels"][:2] == ["orderbook:A", "trades:A"]
+        assert server.peers[0].path == "/ws"
+        newest = {ref.symbol: ref for ref in driven.refs()}
+        assert {symbol: ref.seq for symbol, ref in newest.items()} == {0: 3, 1: 1}
+        assert newest[0].epoch == driven.books.tag and newest[0].recv_ns == driven.books.newest(0)[RECV_NS]
+        assert driven.told("ticks") == 4 and driven.told("connected") == 1 and driven.told("valid_symbols") == 2
+        assert driven.told("quote_checks") == 1 and driven.told("quote_mismatches") == 0
+        assert driven.telemetry.quantiles("book")["count"] == driven.told("refs")
+
+
+def test_a_recording_over_real_sockets_gives_the_book_that_it_gives_without(drive, recordings):
+    path = recordings / "binance" / "usdm_btcusdt_20240718.gz"
+    lines = [frame for _, frame in itertools.islice(captures.lines(path), 4000)]
+    at = next(i for i, frame in enumerate(lines) if captures.is_snapshot(frame))
+    asked = threading.Event()
+
+    def talk(peer):
+        peer.send(*lines[:at])
+        asked.wait(10)
+        peer.send(*lines[at + 1:])
+        peer.hold()
+
+    def answer(path):
+        if path.startswith("/stream"):
+            return None
+        assert path == "/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
+        asked.set()
+        return 200, {}, lines[at]
+
+    with VenueServer(talk, answer) as server:
+        driven = drive(server, "binance-usdm", ("BTCUSDT",))
+        driven.until(lambda: driven.counts.frames == len(lines) - 1 and driven.counts.snapshots)
+    alone = MarketCore(create("binance-usdm", ["BTCUSDT"]), Books.private(["BTCUSDT"]), ManualClock())
+    for frame in lines:
+        alone.on_snapshot(0, frame, 1) if captures.is_snapshot(frame) else alone.on_frame(frame, 1)
+    ours, theirs = driven.ingest.market.symbols[0], alone.symbols[0]
+    assert (ours.book.bids(), ours.book.asks(), ours.last_id) == (theirs.book.bids(), theirs.book.asks(), theirs.last_id)
+    assert driven.counts.gaps == driven.counts.malformed == driven.counts.quote_mismatches == 0
+    assert driven.counts.quote_checks > 50 and driven.counts.snapshots == 1
+
+
+def test_raw_frames_go_to_the_tap_only_while_somebody_listens(drive):
+    with VenueServer(lambda peer: (open_market(peer), peer.recv(), peer.send(delta("A", 2)), peer.hold())) as server:
+        tap = FramesTap(wanted=False)
+        driven = drive(server, frames=tap)
+        driven.valid(2)
+        assert tap.messages == []
+        tap.wanted = True
+        driven.ingest._socket.send(b"{}")
+        driven.until(lambda: tap.messages)
+        assert tap.messages == [S.to_bytes(8, "little") + delta("A", 2)]
+
+
+def test_nobody_downstream_is_waited_for(drive):
+    with VenueServer(lambda peer: (open_market(peer, *(delta("A", i) for i in range(2, 500))), peer.hold())) as server:
+        driven = drive(server, outbox=LocalLink(capacity=0))
+        driven.until(lambda: driven.books.heads[0] == 499)
+        assert driven.told("refs_dropped") == driven.told("refs") > 0
+
+
+# ---- what breaks
+
+
+def test_a_gap_is_healed_by_asking_for_that_book_again(drive):
+    def talk(peer):
+        open_market(peer, delta("A", 3))
+        assert [orjson.loads(peer.recv())["action"] for _ in range(2)] == ["unsubscribe", "subscribe"]
+        peer.send(snapshot("A", 9), delta("A", 10), delta("B", 2))
+        peer.hold()
+
+    with VenueServer(talk) as server:
+        driven = drive(server)
+        driven.until(lambda: driven.counts.gaps == 1)
+        assert driven.books.newest(0)[KIND] == KIND_STATE and not driven.books.newest(0)[FLAGS] & FLAG_VALID
+        driven.after(1)
+        driven.until(lambda: driven.books.heads.tolist() == [4, 2])
+        assert server.peers[0].received[1:] == [
+            b'{"action":"%b","channels":["orderbook:A"]}' % action for action in (b"unsubscribe", b"subscribe")]
+        assert driven.books.read(0, 3)[FLAGS] == FLAG_VALID | FLAG_RESET and driven.counts.resyncs == 1
+        assert [driven.books.read(1, seq)[KIND] for seq in (1, 2)] != [KIND_STATE] * 2, "the other symbol was disturbed"
+
+
+def test_a_connection_that_ends_invalidates_the_books_until_the_next_brings_them_back(drive):
+    def talk(peer):
+        open_market(peer)
+        if len(server.peers) > 1:
+            peer.hold()
+
+    with VenueServer(talk) as server:
+        driven = drive(server)
+        driven.until(lambda: driven.counts.ticks == 4, "two books, twice withdrawn")
+        assert driven.ingest.status()["connection"] == "waiting" and "closed" in driven.ingest.status()["error"]
+        assert {ref.seq for ref in driven.refs()[-2:]} == {2}, "downstream is told at once"
+        driven.after(1).valid(2)
+        assert [driven.books.read(0, seq)[FLAGS] for seq in (1, 2, 3)] == [3, 0, 3]
+        assert (driven.told("connects"), driven.told("disconnects")) == (2, 1)
+
+
+def test_a_malformed_frame_ends_nothing(drive):
+    bad = (b"\xff" * 50, b"{", b'{"channel":"orderbook:A","type":"delta"}')
+    with VenueServer(lambda peer: (open_market(peer, *bad, delta("A", 2)), peer.hold())) as server:
+        driven = drive(server)
+        driven.until(lambda: driven.books.heads[0] == 2)
+        assert driven.told("malformed") == 3 and driven.told("connects") == 1
+        assert "sequence" in driven.ingest.status()["refused"][-1] or "bids" in driven.ingest.status()["refused"][-1]
+
+
+def test_a_frame_above_the_limit_ends_the_connection_and_not_the_process(drive):
+    with VenueServer(lambda peer: (open_market(peer, b"x" * 3000), peer.hold())) as server:
+        driven = drive(server, max_frame_bytes=2000)
+        driven.until(lambda: driven.told("disconnects") == 1)
+        assert "too big" in driven.ingest.status()["error"] or "exceeds" in driven.ingest.status()["error"]
+
+
+def test_a_silent_connection_is_given_up_and_made_again(drive):
+    with VenueServer(lambda peer: (open_market(peer), peer.hold())) as server:
+        driven = drive(server, stale_s=10.0)
+        driven.valid(2)
+        driven.after(9.9).ingest.do_work()
+        assert driven.told("disconnects") == 0 and driven.ingest.status()["frame_age_ms"] == 9900
+        driven.after(0.2).ingest.do_work()
+        assert driven.told("disconnects") == 1 and "no frame for 10 s" in driven.ingest.status()["error"]
+        assert driven.ingest.market.valid_symbols == 0
+        driven.after(1).valid(2)
+
+
+def lost(driven: Driven) -> int:
+    """Connections that ended: one that is closed in the same breath as it opens counts as never opened."""
+    return driven.told("disconnects") + driven.told("connect_failures")
+
+
+def lose(driven: Driven, count: int) -> None:
+    """Let time pass until `count` connections have ended."""
+    driven.until(lambda: lost(driven) >= count or driven.after(0.05) is None, f"{count} lost connections")
+
+
+def test_a_server_that_hangs_up_at_once_is_not_called_in_a_tight_loop(drive):
+    with VenueServer(lambda peer: None) as server:
+        driven = drive(server, live=True, backoff_min_s=1.0, backoff_max_s=100.0)
+        began = driven.clock.now_ns
+        lose(driven, 6)
+        assert driven.clock.now_ns - began > (1 + 2 + 4 + 8 + 16) / 2 * S
+
+
+def test_our_own_exchange_is_asked_often(drive):
+    with VenueServer(lambda peer: None) as server:
+        driven = drive(server, live=False)
+        lose(driven, 12)
+        assert driven.clock.now_ns < 6 * S
+
+
+def test_healthy_data_make_the_next_pause_short_again(drive):
+    with VenueServer(lambda peer: None) as server:
+        driven = drive(server, stale_s=100.0)
+        lose(driven, 3)
+        server.talk = lambda peer: (open_market(peer), peer.recv(), peer.send(delta("A", 2)), peer.hold())
+        driven.until(lambda: driven.ingest.market.valid_symbols == 2 or driven.after(0.05) is None)
+        assert driven.told("connected") and driven.ingest._backoff.failures >= 3
+        driven.after(HEALTHY_S).ingest._socket.send(b"{}")
+        driven.until(lambda: driven.books.heads[0] == 2)
+        assert driven.told("connected") and driven.ingest._backoff.failures == 0
+
+
+def test_a_refused_connection_waits_as_long_as_it_is_told_to(drive):
+    with VenueServer(answer=lambda path: (429, {"Retry-After": "30"}, b"slow down")) as server:
+        driven = drive(server)
+        driven.until(lambda: driven.told("connect_failures") == 1)
+        assert "429" in driven.ingest.status()["error"]
+        assert "429" in driven.telemetry.told()["waiting_for"]
+        driven.after(29).until(lambda: not driven.ingest.wait(1))
+        assert len(server.asked) == 1
+        server.answer, server.talk = lambda path: None, lambda peer: (open_market(peer), peer.hold())
+        driven.after(2).valid(2)
+
+
+def test_a_venue_that_is_not_there_yet_is_waited_for(drive):
+    with VenueServer() as gone:
+        pass
+    driven = drive(gone)
+    driven.until(lambda: driven.told("connect_failures") == 1)
+    assert driven.ingest.status()["connection"] == "waiting"
+    assert f"the venue at {gone.ws_url}/ws" in driven.telemetry.told()["waiting_for"]
+    assert "refused" in driven.telemetry.told()["waiting_for"]
+
+
+def test_tls_that_cannot_work_ends_the_process(drive):
+    with socket.create_server(("127.0.0.1", 0)) as listener, VenueServer() as server:
+        driven = drive(server, ws_url=f"wss://127.0.0.1:{listener.getsockname()[1]}")
+        driven.until(lambda: driven.ingest.status()["connection"] == "encrypting")
+        peer, _ = listener.accept()
+        with peer, pytest.raises(Untrusted) as error:
+            peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            driven.until(lambda: False)
+        assert error.value.exit_code == 4
+
+
+# ---- snapshots by HTTP
+
+
+class Futures:
+    """A futures venue: what it streams to each connection, and its answers to snapshot requests, in order."""
+
+    def __init__(self, *answers, frames=()) -> None:
+        self.answers, self.frames, self.asked = list(answers), frames, []
+        self.server = VenueServer(self.talk, self.answer)
+
+    def talk(self, peer) -> None:
+        peer.send(*self.frames)
+        peer.hold()
+
+    def answer(self, path: str):
+        if path.startswith("/stream"):
+            return None
+        self.asked.append(path)
+        answer = self.answers.pop(0)
+        return answer() if callable(answer) else answer
+
+
+FRAMES = (depth("A", 5, 10, 4), depth("A", 11, 20, 10), depth("B", 1, 10, 0))
+
+
+def test_a_snapshot_that_is_refused_is_asked_for_when_the_venue_allows_it_and_no_other_before(drive):
+    venue = Futures((429, {"Retry-After": "60"}, b"{}"), (200, {}, rest(15)), (200, {}, rest(5)), frames=FRAMES[:2])
+    with venue.server as server:
+        driven = drive(server, "binance-usdm", stale_s=1000.0)
+        driven.until(lambda: driven.told("snapshot_failures") == 1)
+        server.peers[0].send(FRAMES[2])
+        driven.after(59).until(lambda: driven.counts.frames == 3)
+        driven.ingest.do_work()
+        assert len(venue.asked) == 1
+        driven.after(2).valid(2)
+        assert [path.partition("symbol=")[2][0] for path in venue.asked] == ["A", "A", "B"]
+        assert driven.counts.gaps == 0 and driven.books.newest(0)[BID_PX] == 99 * 10**8
+
+
+@pytest.mark.parametrize("failure", [(500, {}, b"oops"), (200, {}, b"<html>"), (200, {}, rest(2)), (400, {}, b'{"code":-1121}')])
+def test_a_snapshot_that_is_no_use_is_asked_for_again(drive, failure):
+    venue = Futures(failure, (200, {}, rest(15)), frames=FRAMES[:2])
+    with venue.server as server:
+        driven = drive(server, "binance-usdm", ("A",), stale_s=1000.0)
+        driven.until(lambda: driven.ingest.market.valid_symbols or driven.after(0.02) is None)
+        assert len(venue.asked) == 2
+
+
+def test_an_answer_to_a_request_of_the_connection_before_is_not_used(drive):
+    hold = threading.Event()
+    venue = Futures(lambda: hold.wait(10) and (200, {}, rest(15)), (200, {}, rest(5)), frames=FRAMES[:2])
+    with venue.server as server:
+        driven = drive(server, "binance-usdm", ("A",), stale_s=1000.0)
+        driven.until(lambda: venue.asked)
+        server.peers[0].connection.close()
+        venue.frames = FRAMES[:1]
+        driven.until(lambda: driven.told("disconnects") == 1)
+        hold.set()
+        driven.until(lambda: driven.ingest.market.valid_symbols or driven.after(0.02) is None)
+        assert driven.books.heads[0] == 1 and driven.ingest.market.symbols[0].last_id == 10
+
+
+# ---- its life
+
+
+def test_stopping_tells_downstream_that_no_book_is_kept(drive):
+    with VenueServer(lambda peer: (open_market(peer), peer.hold())) as server:
+        driven = drive(server)
+        driven.valid(2)
+        driven.refs()
+        driven.ingest.on_close()
+        assert [(ref.symbol, ref.seq) for ref in driven.refs()] == [(0, 2), (1, 2)]
+        assert driven.books.newest(0)[KIND] == KIND_STATE and driven.telemetry.get("connected") == 0
+
+
+def test_counters_go_on_after_a_restart(drive):
+    telemetry = Telemetry.private("ingest", COUNTERS, TIMERS)
+    with VenueServer(lambda peer: (open_market(peer), peer.hold())) as server:
+        for count in (1, 2):
+            driven = drive(server, telemetry=telemetry)
+            driven.valid(2)
+            assert driven.told("snapshots") == 2 * count and driven.told("connects") == count
+            driven.ingest.on_close()
+
+
+def test_the_state_of_every_symbol_is_told(drive):
+    with VenueServer(lambda peer: (peer.recv(), peer.send(snapshot("A", 1)), peer.hold())) as server:
+        driven = drive(server)
+        driven.valid(1)
+        status = driven.ingest.status()
+        assert status["symbols"] == {"A": {"state": "valid", "seq": 1, "age_ms": 0},
+                                     "B": {"state": "waiting", "seq": 0, "age_ms": None}}
+        assert (status["connection"], status["venue"]) == ("open", "vectrade")
+        driven.after(2).ingest.do_work()
+        assert driven.telemetry.told()["waiting_for"] == "books of B"
+
+
+def test_waiting_ends_with_the_first_byte(drive):
+    go = threading.Event()
+    with VenueServer(lambda peer: (open_market(peer), go.wait(10), peer.send(delta("A", 2)), peer.hold())) as server:
+        driven = drive(server, clock=SystemClock())
+        driven.valid(2)
+        while driven.ingest.do_work():
+            pass
+        go.set()
+        driven.ingest.wait(60_000)
+        driven.until(lambda: driven.books.heads[0] == 2)
+
+
+def test_the_command_says_what_it_links_and_refuses_an_unknown_venue(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(command, ["--help"])
+    assert shown.exit_code == 0 and "TickRef" in shown.output and "books ring" in shown.output
+    refused = CliRunner().invoke(command, env={"ALPHA_MARKET__VENUE": "mtgox"})
+    assert refused.exit_code == 2

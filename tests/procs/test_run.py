@@ -1,0 +1,67 @@
+"""The parts of `alpha run` that need no pipeline; test_pipeline has the rest."""
+
+import configparser
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from common.config import Config, Inference, Instance, load
+from common.errors import ConfigError
+from procs.run import ROOT, Duration, _overrides, render
+
+CONF = (ROOT / "supervisord.conf").read_text()
+STAGES = {"exchange", "ingest", "feature", "inference", "executor"}
+
+
+def parsed(text: str) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+    parser.read_string(text)
+    return parser
+
+
+def test_the_supervisor_starts_every_stage_and_restarts_it():
+    parser = parsed(CONF)
+    programs = {name.removeprefix("program:") for name in parser.sections() if name.startswith("program:")}
+    assert programs == STAGES
+    for name in programs:
+        section = parser[f"program:{name}"]
+        assert section["command"].startswith(f"/usr/bin/env alpha {name}") and section["autorestart"] == "true"
+        assert section["stopsignal"] == "TERM" and int(section["startretries"]) >= 100
+    assert "inet_http_server" not in parser.sections()
+
+
+def test_the_rendered_file_has_this_runs_workers_folders_and_sockets(tmp_path):
+    config = Config(instance=Instance(run_dir=str(tmp_path / "run"), state_dir="state"), base=str(tmp_path),
+                    inference=Inference(workers=5))
+    text = render(CONF, config, tmp_path / "mine.toml")
+    parser = parsed(text)
+    assert parser["program:inference"]["numprocs"] == "5" and "%(here)s" not in text
+    assert parser["unix_http_server"]["file"] == str(tmp_path / "run" / "supervisor.sock")
+    assert parser["program:ingest"]["stdout_logfile"] == str(tmp_path / "state" / "log" / "ingest.log")
+    assert f'ALPHA_CONFIG="{tmp_path / "mine.toml"}"' in parser["supervisord"]["environment"]
+    with pytest.raises(ConfigError):
+        render("[program:inference]", config, Path("x"))
+
+
+@pytest.mark.parametrize("text, seconds", [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_durations_are_read_as_people_write_them(text, seconds):
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "0", "1d", "5 s"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(click.BadParameter, match="90s"):
+        Duration().convert(text, None, None)
+
+
+def test_options_reach_the_stages_through_the_environment(recordings):
+    path = str(recordings / "binance" / "spot_btcusdt_20240808.gz")
+    environment = _overrides((path,), 0.0, 3, None, 7, "models/default.onnx")
+    assert all(name.startswith("ALPHA_") and isinstance(value, str) for name, value in environment.items())
+    config = load(None, environment)
+    assert (config.market.venue, config.market.symbols) == ("binance-spot", ("BTCUSDT",))
+    assert (config.exchange.speed, config.inference.workers, config.exchange.seed) == (0.0, 3, 7)
+    assert config.executor.gateway == "paper" and config.exchange.captures == (path,)
+    assert json.loads(environment["ALPHA_EXCHANGE__CAPTURES"]) == [path]
