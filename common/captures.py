@@ -152,28 +152,36 @@ class Description(NamedTuple):
 
 
 def describe(paths: Iterable[str | PathLike]) -> Description:
-    """What a set of recordings is of, from the first depth frame of each. Raises VenueError where a file is of
-    no venue that is known here, or not of the same one as the others."""
+    """What a set of recordings is of, from the first frames of each. Raises VenueError where a file is of no venue
+    that is known here, or not of the same one as the others."""
     found: dict[str, str] = {}  # symbol -> venue
     for path in paths:
         name = fspath(path)
-        data = _first_depth(name)
-        if data is None or "ps" in data:  # coin-margined futures have "ps"
-            raise VenueError("a recording is not of Binance usd-m futures or spot", where=name,
-                             remedy="its first depth frame must be a combined-stream `depthUpdate`")
-        found.setdefault(data["s"], "binance-usdm" if "pu" in data else "binance-spot")
+        symbols = _recognise(itertools.islice(lines(name), _LOOKED_AT))
+        if not symbols:
+            raise VenueError("a recording is not of Binance usd-m futures or spot, nor of a VecTrade gateway",
+                             where=name, remedy="its first frames must have a combined-stream `depthUpdate`, or an "
+                             "`orderbook` channel")
+        found |= symbols
     if len(set(found.values())) != 1:
         raise VenueError("recordings of several venues cannot be served together", where=f"{found}")
     return Description(next(iter(found.values())), tuple(found))
 
 
-def _first_depth(name: str) -> dict[str, Any] | None:
-    for _, frame in itertools.islice(lines(name), 10_000):
+_LOOKED_AT = 10_000  #: frames looked at to recognise a recording
+
+
+def _recognise(frames: Iterable[tuple[int, bytes]]) -> dict[str, str]:
+    """Symbols and their venue. A Binance file is of one symbol; a VecTrade connection carries several."""
+    found: dict[str, str] = {}
+    for _, frame in frames:
         if b'"depthUpdate"' in frame[:200]:
             data = orjson.loads(frame).get("data")
-            if isinstance(data, dict) and isinstance(data.get("s"), str):
-                return data
-    return None
+            if isinstance(data, dict) and isinstance(data.get("s"), str) and "ps" not in data:  # coin-m has "ps"
+                return {data["s"]: "binance-usdm" if "pu" in data else "binance-spot"}
+        elif frame.startswith(b'{"channel":"orderbook:'):
+            found[orjson.loads(frame)["channel"].partition(":")[2]] = "vectrade"
+    return found
 
 
 class RecordedDepth:

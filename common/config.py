@@ -15,7 +15,8 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import ConfigError
+from common import fixed
+from common.errors import ConfigError, VenueError
 
 ENV_PREFIX = "ALPHA_"
 ENV_CONFIG = "ALPHA_CONFIG"  #: path of the configuration file, for processes that are started by others
@@ -246,6 +247,15 @@ def _check(config: Config) -> None:
     need(1 <= config.inference.workers <= 64, "inference.workers", config.inference.workers, "use 1 to 64")
     need(0 <= config.decision.threshold < 0.5, "decision.threshold", config.decision.threshold,
          "use 0 or more, below 0.5")
+    need(config.exchange.rate > 0, "exchange.rate", config.exchange.rate, "use more than 0")
+    for symbol, instrument in config.instruments.items():
+        for key in ("tick", "lot"):
+            value = getattr(instrument, key)
+            try:
+                increment = fixed.parse(value)
+            except VenueError:
+                increment = 0
+            need(increment > 0, f"instruments.{symbol}.{key}", value, 'use a decimal above 0, as text: "0.01"')
     need(config.exchange.speed >= 0, "exchange.speed", config.exchange.speed, "use 0 or more")
     need(config.executor.gateway in ("vectrade", "paper"), "executor.gateway", config.executor.gateway,
          'use "vectrade" or "paper"')

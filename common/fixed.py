@@ -5,22 +5,23 @@ exactly, and leave the system as the same text. The range is +-92,233,720,368; a
 with a ninth non-zero decimal is refused rather than rounded.
 """
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 
 from common.errors import VenueError
 
 DECIMALS = 8
 SCALE = 10**DECIMALS
 MAX = 2**63 - 1
+_NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,2})?", re.ASCII)
 
 
 def parse(text: str, field: str = "number") -> int:
     """`"61000.10"` -> 6100010000000. Raises VenueError naming `field` and the text."""
-    try:
-        value = Decimal(text).scaleb(DECIMALS)
-    except (InvalidOperation, TypeError, ValueError):
-        raise VenueError(f"{field} is not a decimal number", where=f"{field}={text!r}") from None
-    if not value.is_finite() or value != value.to_integral_value():
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text):
+        raise VenueError(f"{field} is not a decimal number", where=f"{field}={text!r}")
+    value = Decimal(text).scaleb(DECIMALS)
+    if value != value.to_integral_value():
         raise VenueError(f"{field} has more than {DECIMALS} decimals", where=f"{field}={text!r}")
     if not -MAX <= value <= MAX:
         raise VenueError(f"{field} is outside the range of 64 bits", where=f"{field}={text!r}")

@@ -39,11 +39,12 @@ KIND_STATE = 3  #: validity changed; the book columns hold the last known book
 KIND_NAMES = {KIND_BOOK: "book", KIND_TRADE: "trade", KIND_STATE: "state"}
 
 FLAG_VALID = 1  #: the book is synchronised with the venue
-FLAG_RESET = 2  #: first tick after a snapshot: history before it does not connect
+FLAG_RESET = 2  #: first tick after a snapshot: between it and the tick before, changes were not seen
 
 # rows ring: columns of a row's meta record
 ROW_SEQ = 0
-ROW_RUN = 1  #: rows in an unbroken, warm run that ends here; a window of W needs RUN >= W
+ROW_RUN = 1  #: warm rows up to here since the book was last lost or a tick was missed: a window of W needs RUN >= W;
+#: 0 on a row that must not be used. A short loss is bridged, and RUN begins again at 1 (`common.features`)
 ROW_FLAGS = 2
 ROW_VENUE_ID = 3
 ROW_EVENT_NS = 4

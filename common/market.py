@@ -205,7 +205,8 @@ class Market:
         for symbol in self.symbols:
             written += self._invalidate(symbol, 0, recv_ns)
             symbol.quotes.clear()
-            symbol.last_id, symbol.reset_seq, symbol.ask_ns = 0, _NEVER, _NEVER  # ids may begin anew
+            symbol.last_id = symbol.book_seq = 0  # ids may begin anew
+            symbol.reset_seq = symbol.ask_ns = _NEVER
         self.outbox.clear()
         self.wants_snapshot.clear()
         return written
@@ -246,7 +247,7 @@ class Market:
         symbol = self.symbols[quote.symbol]
         if quote.update_id > symbol.last_id:
             symbol.quotes.append(quote)
-        elif quote.update_id == symbol.last_id:
+        elif quote.update_id == symbol.last_id and symbol.book_seq:
             self._audit(symbol, quote, symbol.book_seq)
         else:
             self._audit_late(symbol, quote)

@@ -11,7 +11,8 @@ import numpy as np
 
 from common import layout, venues
 from common.clock import ManualClock
-from common.features import COLUMNS, Features
+from common.feature_rows import Features
+from common.features import COLUMNS
 from common.market import Market
 from common.ring import Books, Rows
 from common.synthetic import SyntheticMarket

@@ -15,8 +15,9 @@ from common import layout
 from common.clock import SystemClock
 from common.config import Config, load
 from common.dispatch import Assignment, Dispatcher
-from common.features import COLUMNS, SCHEMA_HASH, Features
-from common.links import Network, Poller, Pull, Push, Tap
+from common.feature_rows import Features
+from common.features import COLUMNS, SCHEMA_HASH
+from common.links import Network, Poller, Push, Tap
 from common.ring import Books, Rows
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry

@@ -9,11 +9,14 @@ A window is a view of shared memory. It is used, and checked afterwards: a row t
 gives no prediction and is counted.
 """
 
+import logging
+
 import click
 
 from common import layout
 from common.clock import SystemClock
 from common.config import Config, load
+from common.errors import ModelError
 from common.features import COLUMNS, SCHEMA_HASH
 from common.links import Network, Poller
 from common.model import Model
@@ -22,12 +25,13 @@ from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
 from common.wire import Credit, Prediction, Work, decode, encode
 
-COUNTERS = ("work", "rows", "predictions", "invalid", "cold", "stale_refs", "batches", "predictions_refused",
+COUNTERS = ("work", "rows", "predictions", "invalid", "cold", "model_errors", "stale_refs", "batches", "predictions_refused",
             "credits_refused")
 TIMERS = ("inference",)
 VOLATILITY = "vol_100"  #: the column that scales the size of an order
 
 _GREETING_NS = 100_000_000
+_log = logging.getLogger("inference")
 
 
 class Inference(Stage):
@@ -109,7 +113,11 @@ class Inference(Stage):
             self._telemetry.add("cold")
             return
         window = rows.window(symbol, seq, length)
-        p_up, p_down = model.predict(window)
+        try:
+            p_up, p_down = model.predict(window)
+        except ModelError as error:
+            self._refuse(error, 1)
+            return
         volatility = float(window[-1, self._volatility])
         end = self._clock.monotonic_ns()
         if not rows.holds(symbol, seq - length + 1):
@@ -130,7 +138,11 @@ class Inference(Stage):
         if not usable:
             return
         windows = [rows.window(symbol, seq, length) for seq, _ in usable]
-        found = model.predict_batch(windows)
+        try:
+            found = model.predict_batch(windows)
+        except ModelError as error:
+            self._refuse(error, len(usable))
+            return
         volatility = [float(window[-1, self._volatility]) for window in windows]
         end = self._clock.monotonic_ns()
         self._telemetry.observe("inference", end - start)
@@ -140,6 +152,12 @@ class Inference(Stage):
                 predictions.append(self._prediction(item, meta, p_up, p_down, vol, start, end))
             else:
                 self._telemetry.add("invalid")
+
+    def _refuse(self, error: ModelError, rows: int) -> None:
+        """The model answered nonsense (NaN, say): no prediction, and the worker lives on."""
+        self._telemetry.add("model_errors", rows)
+        if self._telemetry.get("model_errors") <= 10:
+            _log.error("%s", error)
 
     def _prediction(self, item: Work, meta: tuple[int, ...], p_up: float, p_down: float, volatility: float,
                     start: int, end: int) -> Prediction:

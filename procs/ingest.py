@@ -3,7 +3,7 @@
     in    WebSocket   frames of the venue; snapshots over HTTP where the venue has them there
     out   books ring  one record per tick
     out   ticks       TickRef, one per symbol that moved and burst: a doorbell
-    tap   ticks, frames (raw: 8 bytes of monotonic receive time, then the frame)
+    tap   ticks, frames (8 bytes of monotonic receive time, then the frame or the snapshot as it came)
 
 What is decided about frames is decided in `common.market`; here are the socket, the timers and the requests.
 It never waits for anyone downstream: a ref that nobody takes is counted, and the ring holds what it told of.
@@ -140,18 +140,24 @@ class Ingest(Stage):
             return 0
         if not self._open and socket.state is State.OPEN:
             self._opened(socket)
+            if not self._open:  # it went while the subscriptions were sent
+                return 0
         if not frames:
             return 0
-        on_frame, tap = self.market.on_frame, self._frames
-        if tap is not None and tap.wanted:
-            for frame, recv_ns in frames:
-                on_frame(frame, recv_ns)
-                tap.send(recv_ns.to_bytes(8, "little") + frame)
-        else:
-            for frame, recv_ns in frames:
-                on_frame(frame, recv_ns)
+        on_frame, tapped = self.market.on_frame, self._tapped
+        for frame, recv_ns in frames:
+            on_frame(frame, recv_ns)
+            if tapped:
+                self._tap(frame, recv_ns)
         self._frame_ns = frames[-1][1]
         return len(frames)
+
+    @property
+    def _tapped(self) -> bool:
+        return self._frames is not None and self._frames.wanted
+
+    def _tap(self, frame: bytes | bytearray, recv_ns: int) -> None:
+        self._frames.send(recv_ns.to_bytes(8, "little") + frame)
 
     def _connect(self) -> None:
         if self._clock.monotonic_ns() < self._connect_ns:
@@ -229,6 +235,8 @@ class Ingest(Stage):
             if session == self._session:
                 self.market.on_snapshot_failed(symbol, reply.done_ns, pause_s)
         elif session == self._session:
+            if self._tapped:
+                self._tap(reply.body, reply.done_ns)
             self.market.on_snapshot(symbol, reply.body, reply.done_ns)
 
     # ---- what is told

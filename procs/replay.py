@@ -119,6 +119,7 @@ def configure(config: Config, paths: tuple[str, ...]) -> Config:
 def frames(config: Config, paths: tuple[str, ...]) -> Iterator[tuple[int, bytes, int]]:
     """(recv_ns, frame, symbol) of all recordings in order of time."""
     def one(path: str) -> Iterator[tuple[int, bytes, int]]:
+        # Only a REST snapshot does not name its symbol; a file that has any is of one symbol.
         symbol = config.market.symbols.index(captures.describe([path]).symbols[0])
         return ((recv_ns, frame, symbol) for recv_ns, frame in captures.lines(path))
 

@@ -80,7 +80,9 @@ def _symbols(config) -> tuple[str, ...]:
 
 def _lines(link: str, message: bytes, raw: bool, symbol: str | None, names: tuple[str, ...]):
     if link == FRAMES:
-        recv_ns, frame = int.from_bytes(message[:8], "little"), message[8:]
+        # As recordings have it: the time of receipt by the wall clock, so that `alpha replay` reads what is printed.
+        recv_ns = int.from_bytes(message[:8], "little") + time.time_ns() - time.monotonic_ns()
+        frame = message[8:]
         text = frame.decode(errors="replace")
         if symbol is None or symbol.lower() in text.lower():
             yield f"{recv_ns} {text}" if raw else json.dumps({"recv_ns": recv_ns, "frame": text})

@@ -9,7 +9,7 @@ import click
 def warm() -> None:
     """Compile what is compiled (once per machine and version); seconds the first time, then under one."""
     start = time.monotonic()
-    from common.features import warm_up as warm_features
+    from common.feature_rows import warm_up as warm_features
     from common.market import warm_up as warm_market
 
     warm_market()

@@ -3,7 +3,8 @@
 import numpy as np
 
 from common import layout
-from common.features import COLUMNS, Features
+from common.feature_rows import Features
+from common.features import COLUMNS
 from common.ring import Books, Rows
 
 MS = 1_000_000

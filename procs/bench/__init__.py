@@ -56,7 +56,7 @@ def bench(path: str | None, names: tuple[str, ...], quick: bool, long: bool, wit
     """
     with exit_on_error():
         from procs.bench.bed import Bed
-        from procs.bench.table import Part, machine, machine_line
+        from procs.bench.table import Others, Part, machine, machine_line
 
         wanted = [name for name in PARTS if name in (names or DEFAULT) or (with_placement and name == "placement")]
         told = {"command": shlex.join(["alpha", *sys.argv[1:]]), "machine": machine(), "quick": quick}
@@ -68,7 +68,9 @@ def bench(path: str | None, names: tuple[str, ...], quick: bool, long: bool, wit
             with Bed(path) as bed:
                 parts_of = _parts(bed, say, path, quick, long, rate, rounds, workers, model, recordings)
                 for name in wanted:
+                    others = Others()
                     part = _attempt(name, parts_of[name], Part)
+                    part.others = others.cores()
                     parts.append(part)
                     say("")
                     show(part.text() + "\n")

@@ -17,6 +17,7 @@ import asyncio
 import math
 import multiprocessing
 import queue
+import signal
 import sys
 import threading
 import time
@@ -114,6 +115,7 @@ class Pipeline:
         self._orders: list[dict[str, Any]] = []
         self._telemetry = Telemetry.create(config.instance.name, "article", ("decisions", "orders", "rows", "dropped"),
                                            (TIMER,))
+        self._windows.cancel_join_thread()  # what is on it at the end may be lost
         context.Process(target=work, args=(path, self._windows, self._predictions), daemon=True).start()
         self._predictions.get()  # the worker is ready
         threading.Thread(target=self._route, daemon=True).start()
@@ -202,6 +204,7 @@ class Article:
 
 
 def main(*arguments: str) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # and the worker with it
     asyncio.run(Pipeline(load(), "--wait" in arguments).run())
 
 

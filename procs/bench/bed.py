@@ -74,7 +74,7 @@ class Bed:
         """`python -m ARGUMENTS`, dead when we are; `talks` opens its standard input and output as text."""
         log = open(self.folder / f"{len(self._processes)}.log", "w+")
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], env=environment, cwd=ROOT, start_new_session=True, text=True,
+            [sys.executable, "-m", *arguments], env=environment, cwd=ROOT, process_group=0, text=True,
             stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talks else subprocess.DEVNULL, stderr=log, preexec_fn=placement.die_with_parent)
         process.log = log  # type: ignore[attr-defined]

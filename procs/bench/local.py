@@ -18,7 +18,8 @@ from typing import Any
 from common import captures, venues
 from common.clock import ManualClock, SystemClock
 from common.config import load
-from common.features import COLUMNS, Features
+from common.feature_rows import Features
+from common.features import COLUMNS
 from common.market import Market
 from common.overview import Overview
 from common.ring import Books, Rows

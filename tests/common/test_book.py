@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from common.book import CROSSED, LOCKED, MAX_LEVELS, SOUND, Book, write_top
 from common.errors import VenueError
-from common.layout import ASK_PX, ASK_QTY, BID_PX, BID_QTY, LEVELS, TICK_WIDTH
+from common.layout import ASK_PX, BID_PX, LEVELS, TICK_WIDTH
 
 SIDE = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3)), max_size=25)
 

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from common import captures, feature_kernel, fixed, layout, venues
 from common.clock import ManualClock
-from common.errors import LayoutError
 from common.feature_kernel import Column
-from common.features import COLUMNS, FEATURES, SCHEMA_HASH, WARM_UP, Feature, Features, column, schema_hash
+from common.features import COLUMNS, FEATURES, SCHEMA_HASH, WARM_UP, Feature, column, schema_hash
 from common.market import Market
 from common.ring import Books, Rows
 from tests.feature_ticks import BEGIN_NS, MAX, MS, Pipe, make_tick, matrix, random_ticks
@@ -273,18 +272,6 @@ def test_tick_by_tick_and_in_bulk_give_the_same_bits(ticks, recorded):
     assert matrix(ticks[:1500], step=1).tobytes() == recorded[1][:1500].tobytes()
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 700), min_size=1, max_size=12))
-def test_any_cut_into_bursts_gives_the_same_bits(sizes):
-    ticks = random_ticks(700)
-    pipe = Pipe()
-    for end in np.minimum(np.cumsum(sizes), len(ticks)):
-        pipe.publish(ticks[int(pipe.books.heads[0]):end])
-        pipe.features.advance(0, int(end), 0)
-    written = int(pipe.rows.heads[0])
-    assert pipe.rows.values[0][1:written + 1].tobytes() == matrix(ticks)[:written].tobytes()
-
-
 def test_a_prefix_of_the_ticks_gives_a_prefix_of_the_matrix(ticks, recorded):
     for length in (1, 2, 20, 501, 1777):
         assert matrix(ticks[:length]).tobytes() == recorded[1][:length].tobytes()
@@ -300,12 +287,6 @@ def test_receive_times_and_the_clock_change_no_feature():
     one.features.advance(0, 300, 1)
     other.features.advance(0, 300, 99)
     assert one.rows.values[0].tobytes() == other.rows.values[0].tobytes()
-
-
-@pytest.mark.parametrize("symbols, columns", [(("Y",), COLUMNS), (("X",), COLUMNS[:-1]), (("X",), COLUMNS[::-1])])
-def test_rings_that_do_not_belong_together_are_refused(symbols, columns):
-    with pytest.raises(LayoutError, match="not made for these"):
-        Features(Books.private(("X",), 16), Rows.private(symbols, columns, 16))
 
 
 # Books that no market should show.

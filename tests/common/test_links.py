@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError, InstanceError
+from common.errors import ConfigError
 from common.links import LocalLink, Network, Poller
 from tests.waiting import until
 

@@ -8,7 +8,9 @@ import pytest
 from common import layout
 from common.clock import ManualClock
 from common.config import Config
-from common.features import COLUMNS, SCHEMA_HASH, WARM_UP, Features
+from common.errors import ModelError
+from common.feature_rows import Features
+from common.features import COLUMNS, SCHEMA_HASH, WARM_UP
 from common.links import LocalLink
 from common.model import Model
 from common.ring import Books, Rows
@@ -121,6 +123,19 @@ def test_a_window_overwritten_while_it_is_used_gives_no_prediction(model):
 
     bench.worker.model = type("Slow", (), {"predict": staticmethod(slow), "window": model.window, "id": model.id})()
     assert bench.ask((0, head, head)) == [] and bench.telemetry.get("invalid") == 1
+
+
+def test_a_model_that_answers_nonsense_gives_no_prediction_and_ends_nothing(model):
+    bench = Bench(model)
+    head = bench.tick(0, warm(model))
+
+    def fail(*_):
+        raise ModelError("the model's answer is not a number")
+
+    bench.worker.model = type("Bad", (), {"predict": staticmethod(fail), "predict_batch": staticmethod(fail),
+                                          "window": model.window, "id": model.id})()
+    assert bench.ask((0, head, head)) == [] and bench.ask((0, head - 1, head)) == []
+    assert bench.telemetry.get("model_errors") >= 1 and len(bench.take_credits()) == 2
 
 
 def test_work_of_another_stream_is_counted_and_given_back(model):
