@@ -1,4 +1,7 @@
-"""How long to wait before trying again: jittered exponential backoff with a cap. Pure: told the time, not asking it."""
+"""How long to wait before trying again: jittered exponential backoff with a cap.
+
+Pure: it is told the time and does not ask for it.
+"""
 
 import random
 

@@ -8,7 +8,8 @@ A side is a run of (key, quantity) pairs, keys rising, best level last, so that 
 little memory. The key is the price for bids and its negative for asks: one routine serves both. Prices and
 quantities are counts of 1e-8.
 
-Cost of `apply`: about 0.5 us for the call and 30 to 60 ns a level.
+Cost of `apply`: about 0.5 us for the call, and 50 ns a level near the top; 150 ns a level on average over a
+recorded futures feed, whose changes reach deep into 5,000 levels a side.
 """
 
 import numpy as np
@@ -75,7 +76,7 @@ def _change(state, side, key, quantity):
 @njit(cache=True)
 def _apply(state, levels, n_bids, n_asks):
     """Change levels[:n_bids] of the bids and the next n_asks of the asks; _FULL if there may be no room, and
-    then nothing is changed. A run that begins with its best price is taken from its end (see `Book.load`)."""
+    then nothing is changed."""
     capacity = state[_CAPACITY]
     if state[_BIDS] + n_bids > capacity or state[_ASKS] + n_asks > capacity:
         return _FULL

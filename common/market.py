@@ -15,7 +15,9 @@ snapshot and all deltas that were waiting for it. Quotes make no ticks: they aud
 venue's quote and a delta end on the same update id, whichever of the two comes first.
 
 The market never waits and never asks by itself: what it needs stands in `wants_snapshot` and `outbox`, and
-the same object is driven by ingest, by replay and by tests. Cost: 2 to 4 us a frame of one level.
+the same object is driven by ingest, by replay and by tests.
+
+Cost, decoding included: about 2 us a quote, 4 us a trade or a small delta.
 """
 
 import enum
@@ -147,7 +149,7 @@ class Market:
         self._moved: list[Symbol] = []
         self.counts = Counts()
         self.refused: deque[Refused] = deque(maxlen=KEPT)
-        self.notices: deque[Notice] = deque(maxlen=64)  #: error notices, for the log
+        self.notices: deque[Notice] = deque(maxlen=KEPT)  #: the newest error messages of the venue
         self.outbox: list[bytes] = []  #: frames to send
         self.wants_snapshot: set[int] = set()  #: symbols whose snapshot is to be requested by HTTP, once
         self.symbols = [Symbol(i, name, books.ticks[i], int(books.heads[i]),
@@ -387,10 +389,9 @@ class Market:
         last = self._books.newest(symbol.index)
         if last is None or not last[FLAGS] & FLAG_VALID:
             return
-        sides = [(px, qty) for px, qty in ((BID_PX, BID_QTY), (ASK_PX, ASK_QTY))]
-        pairs = [[(last[px + i], last[qty + i]) for i in range(LEVELS) if last[px + i]] for px, qty in sides]
-        levels = np.array(pairs[0] + pairs[1], np.int64).reshape(-1, 2)
-        symbol.book.load(levels, len(pairs[0]), len(pairs[1]))
+        bids, asks = ([(last[px + i], last[qty + i]) for i in range(LEVELS) if last[px + i]]
+                      for px, qty in ((BID_PX, BID_QTY), (ASK_PX, ASK_QTY)))
+        symbol.book.load(np.array(bids + asks, np.int64).reshape(-1, 2), len(bids), len(asks))
         now = self._clock.monotonic_ns()
         self._tick(symbol, KIND_STATE, 0, last[VENUE_ID], 0, now, 0, 0)
 

@@ -44,6 +44,7 @@ _GROW = -2
 _FIELDS_AT = 2  # in the kernel's memory of integers, see _match
 _LEVELS_AT = _FIELDS_AT + FIELDS
 _LIMIT = MAX // 10
+_DIGITS = 40  # before and after the point, as in common.fixed
 _MS = 1_000_000  # ns in a millisecond
 _MS_MAX = MAX // _MS
 _WHOLE_MAX = MAX // SCALE
@@ -78,7 +79,7 @@ def _decimal(frame, i, n):
         if whole > _WHOLE_MAX:
             status, whole = OVERFLOW, 0
         i += 1
-    if i == start:
+    if i == start or i - start > _DIGITS:
         return SHAPE, 0, i
     if i < n and frame[i] == 46:  # .
         i += 1
@@ -90,7 +91,7 @@ def _decimal(frame, i, n):
             elif frame[i] != 48 and status == OK:
                 status = FRACTION
             i += 1
-        if i == start:
+        if i == start or i - start > _DIGITS:
             return SHAPE, 0, i
     value = whole * SCALE + part * _POWERS[DECIMALS - places]
     if value < 0 and status == OK:  # past 2**63 - 1 by its decimals alone

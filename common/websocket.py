@@ -1,8 +1,12 @@
 """A WebSocket client connection that never blocks, on a plain socket.
 
 The protocol is that of `websockets.client.ClientProtocol`, which does no I/O; here is the shell around it: name
-lookup, connecting, TLS, deadlines, pings answered, fragments joined. No compression is offered (it costs more
-time than it saves on a feed), no proxy is read from the environment and no redirect is followed.
+lookup, connecting, TLS, deadlines, fragments joined. No compression is offered (it costs more time than it saves
+on a feed), no proxy is read from the environment and no redirect is followed.
+
+Data frames that are whole, and nearly all are, are cut out of the stream here: 1.5 us each instead of 5. All
+others (control frames, fragments, whatever breaks the protocol) go to the protocol, one frame at a time, so
+that it always stands between two frames.
 
     LOOKUP -> CONNECTING -> (ENCRYPTING) -> SHAKING -> OPEN -> CLOSED
 
@@ -11,7 +15,7 @@ without any news, since that is when deadlines are seen. The end of a connection
 one says what to do: Refused by the server with a status, Untrusted for TLS that will not work by trying again,
 Closed for all else.
 
-Cost: about 5 us a frame, nearly all of it in the protocol.
+Cost: about 1.5 us a frame, and 3 us for each read.
 """
 
 import email.utils
@@ -32,7 +36,9 @@ from common.http import _Lookup as Lookup
 
 CHUNK = 8192  #: bytes per read: some 40 frames, so that the first of a burst does not wait long for its ref
 _UNSENT_MAX = 1 << 20  # bytes: a server that reads nothing
+_HEAD_MAX = 16384  # bytes of the answer to the handshake, without its body
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+_WHOLE_TEXT, _WHOLE_BINARY = 0x80 | Opcode.TEXT, 0x80 | Opcode.BINARY  # first byte of a frame that is not a fragment
 
 
 class State(enum.IntEnum):
@@ -76,6 +82,9 @@ class WebSocket:
         self._deadline_ns = clock.monotonic_ns() + int(timeout_s * 1e9)
         self._tls = tls or (ssl.create_default_context() if self._uri.secure else None)
         self._protocol = ClientProtocol(self._uri, max_size=max_frame)
+        self._max_frame = max_frame
+        self._received = bytearray()  # and not yet handled
+        self._head_read = False  # of the answer to the handshake
         self._sock: socket.socket | None = None
         self._unsent = bytearray()
         self._parts: bytearray | None = None  # fragments so far
@@ -234,30 +243,73 @@ class WebSocket:
                 return self._finish(frames, Closed(f"the connection was lost: {error.strerror}", where=self._where))
             recv_ns = self._clock.monotonic_ns()
             protocol = self._protocol
-            if data:
-                protocol.receive_data(data)
-            else:
+            self._received += data
+            if self.state is State.SHAKING:
+                self._read_answer()
+            if self.state is State.OPEN:
+                self._cut(frames, recv_ns)
+            if not data:
                 protocol.receive_eof()
-            for event in protocol.events_received():
-                if self.state is not State.OPEN:
-                    self._opened()
-                elif event.opcode is Opcode.TEXT and event.fin:
-                    frames.append((event.data, recv_ns))
-                elif event.opcode in _DATA:
-                    self._join(event, frames, recv_ns)
             try:
                 if protocol.writes:
                     self._flush()
             except Closed as end:
                 return self._finish(frames, end)
-            shaking = protocol.state is Wire.CONNECTING and protocol.handshake_exc is None and data
-            if protocol.state is not Wire.OPEN and not shaking:
+            if protocol.state is not Wire.OPEN and (self.state is State.OPEN or protocol.handshake_exc or not data):
                 return self._finish(frames, self._reason())
             if self._tls is None or not self._sock.pending():
                 return frames
 
+    def _read_answer(self) -> None:
+        """The answer to the handshake, up to where frames begin."""
+        received = self._received
+        end = len(received) if self._head_read else received.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(received) <= _HEAD_MAX:
+                return
+            end = len(received)
+        self._head_read = True
+        self._protocol.receive_data(received[:end])
+        del received[:end]
+        for response in self._protocol.events_received():
+            problem = self._protocol.handshake_exc
+            if problem is None:
+                self.state = State.OPEN
+            elif isinstance(problem, InvalidStatus):
+                raise Refused(response.status_code, retry_after_s(response.headers.get("Retry-After", "")),
+                              f"{self._where}: {bytes(response.body[:200])!r}")
+
+    def _cut(self, frames: list[tuple[bytearray, int]], recv_ns: int) -> None:
+        """Take the frames that have arrived; what is left is the beginning of one."""
+        received, protocol = self._received, self._protocol
+        at, size = 0, len(received)
+        while size - at >= 2 and protocol.state is Wire.OPEN:
+            length, start = received[at + 1], at + 2
+            masked = length > 127  # which no server may do
+            if length == 126 or length == 127:
+                start += 2 if length == 126 else 8
+                if start > size:
+                    break
+                length = int.from_bytes(received[at + 2:start], "big")
+            end = start + length
+            if masked or length > self._max_frame:
+                protocol.receive_data(received[at:])  # refuses it by its head
+                break
+            if end > size:
+                break
+            whole = received[at] == _WHOLE_TEXT or received[at] == _WHOLE_BINARY
+            if whole and protocol.current_size is None:  # and not among the fragments of another
+                frames.append((received[start:end], recv_ns))
+            else:
+                protocol.receive_data(received[at:end])
+                for event in protocol.events_received():
+                    if event.opcode in _DATA:
+                        self._join(event, frames, recv_ns)
+            at = end
+        del received[:at]
+
     def _join(self, event, frames: list[tuple[bytearray, int]], recv_ns: int) -> None:
-        """Binary frames, and fragments: a frame is received when its last fragment is."""
+        """Fragments: a frame is received when its last fragment is."""
         if event.opcode is Opcode.CONT:
             self._parts += event.data
         else:
@@ -265,16 +317,6 @@ class WebSocket:
         if event.fin:
             frames.append((self._parts, recv_ns))
             self._parts = None
-
-    def _opened(self) -> None:
-        """The answer to the handshake is there."""
-        problem = self._protocol.handshake_exc
-        if problem is None:
-            self.state = State.OPEN
-        elif isinstance(problem, InvalidStatus):
-            response = problem.response
-            raise Refused(response.status_code, retry_after_s(response.headers.get("Retry-After", "")),
-                          f"{self._where}: {bytes(response.body[:200])!r}")
 
     def _reason(self) -> VenueError:
         """Why the protocol is not open any more, or will never be."""

@@ -77,6 +77,7 @@ _FORMATS: dict[type, tuple[int, str]] = {
 }
 _CODERS = {kind: (code, struct.Struct(form)) for kind, (code, form) in _FORMATS.items()}
 _BY_CODE = {code: (kind, coder) for kind, (code, coder) in _CODERS.items()}
+_KINDS = {code: kind for kind, (code, _) in _FORMATS.items()}
 # A message of one record is the common case: header and record in one struct, recognised by its first bytes.
 _ALONE = {kind: (code, struct.Struct(_HEADER.format + form[1:]).pack) for kind, (code, form) in _FORMATS.items()}
 _ALONE_HEAD = {kind: (_HEADER.pack(code, VERSION, 1), _HEADER.size + coder.size, coder.unpack_from)
@@ -100,6 +101,11 @@ def decode(message: bytes, expected: type | None = None) -> list[Any]:
         if len(message) == size and message.startswith(head):
             return [tuple.__new__(expected, unpack_from(message, _HEADER.size))]
     return _decode(message, expected)
+
+
+def kind_of(message: bytes) -> type | None:
+    """The kind of the records of `message`, None where it is none of ours. About 100 ns."""
+    return _KINDS.get(message[0]) if message else None
 
 
 def _decode(message: bytes, expected: type | None) -> list[Any]:

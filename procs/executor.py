@@ -144,11 +144,15 @@ class Executor(Stage):
 
     def wait(self, timeout_ms: float) -> None:
         gateway = self.gateway
+        if self.ledger.entries:
+            return  # only look: if nothing has come, the next turn is idle and writes them down
+        if not gateway.busy:
+            self._inbox.wait(timeout_ms)
+            return
         if self._poller is None:
             self._poller = Poller()
             self._poller.add(self._inbox)
-        # An idle connection is not watched: it is looked at when the next order wants it.
-        watched = (gateway.fileno(), gateway.wants_write) if gateway.busy else (-1, False)
+        watched = (gateway.fileno(), gateway.wants_write)
         if watched != self._watched:
             self._poller.remove(gateway)
             if watched[0] >= 0:
@@ -157,8 +161,7 @@ class Executor(Stage):
         due = gateway.due_ns()
         if due:
             timeout_ms = min(timeout_ms, max(1, math.ceil((due - self._clock.monotonic_ns()) / 1e6)))
-        # With something to write down, only look: if nothing has come, the next turn is idle and writes it.
-        self._poller.wait(0 if self.ledger.entries else timeout_ms)
+        self._poller.wait(timeout_ms)
 
     def on_close(self) -> None:
         """Hear what is under way, then write everything down. What stays unknown is asked for at the next start."""

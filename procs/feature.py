@@ -11,33 +11,35 @@ A doorbell may be lost, since the ring holds what it announced: the next one, or
 
 import click
 
-from common import layout
 from common.clock import SystemClock
 from common.config import Config, load
 from common.dispatch import Assignment, Dispatcher
 from common.feature_rows import Features
 from common.features import COLUMNS, SCHEMA_HASH
-from common.links import Network, Poller, Push, Tap
+from common.layout import ROW_RUN
+from common.links import Network, Push, Tap
 from common.ring import Books, Rows
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
-from common.wire import Credit, TickRef, Work, decode, encode
+from common.wire import Credit, TickRef, Work, decode, encode, kind_of
 
-COUNTERS = ("refs", "rows", "warm_rows", "offered", "dispatched", "skipped", "waiting", "under_lease", "done",
-            "lost", "invalid", "workers_seen", "leases_expired", "send_refused", "stale_refs", "lapped")
+COUNTED = ("refs", "rows", "warm_rows", "invalid")  #: counted by the stage, told at each turn
+TOTALS = ("offered", "dispatched", "skipped", "done", "lost")  #: counted by the dispatcher
+COUNTERS = (*COUNTED, *TOTALS, "waiting", "under_lease", "workers_seen", "leases_expired", "send_refused",
+            "stale_refs", "malformed", "lapped")
 TIMERS = ("feature",)
 
 
 class Feature(Stage):
-    """`books_source` and `rows_sink` make the rings (attach and create, or hand out private ones); `worker_link`
-    makes the sending end of a worker's own link."""
+    """`inbox` receives both ticks and credits. `books_source` and `rows_sink` make the rings (attach and create, or
+    hand out private ones); `worker_link` makes the sending end of a worker's own link."""
 
     name = "feature"
 
-    def __init__(self, config: Config, clock, telemetry: Telemetry, ticks, credits, worker_link,
-                 books_source=None, rows_sink=None) -> None:
+    def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, worker_link, books_source=None,
+                 rows_sink=None) -> None:
         self._config, self._clock, self._telemetry = config, clock, telemetry
-        self._ticks, self._credits, self._worker_link = ticks, credits, worker_link
+        self._inbox, self._worker_link = inbox, worker_link
         self._books_source = books_source or (lambda: Books.attach(config.instance.name))
         self._rows_sink = rows_sink or self._shared_rows
         self.books: Books | None = None
@@ -46,44 +48,37 @@ class Feature(Stage):
         self._links: dict[int, Push] = {}
         settings = config.feature
         self.dispatcher = Dispatcher(settings.dispatch == "every", int(settings.lease_ms * 1e6), settings.max_batch)
-        self._base = {name: telemetry.get(name) for name in ("offered", "dispatched", "skipped", "done", "lost")}
+        self._base = {name: telemetry.get(name) for name in COUNTED + TOTALS}  # of the process before this one
+        self._refs = self._rows = self._warm_rows = self._invalid = 0
         self._next_turn = 0
-        self._poller: Poller | None = None
 
     def on_start(self) -> bool:
         try:
-            self.books = self._books_source()
+            books = self._books_source()
         except FileNotFoundError:
             self._telemetry.tell({"waiting_for": "the books ring, which ingest makes"})
             return False
-        self.rows = self._rows_sink(self.books)
-        self._features = Features(self.books, self.rows)
-        self._features.warm_up()
-        self._done = [int(head) for head in self.rows.heads]
+        self._begin(books)
         for symbol, head in enumerate(self._done):
             if head:
                 self._features.rebuild(symbol, head)
-        self._telemetry.tell({"waiting_for": "", "symbols": list(self.books.symbols),
+        self._telemetry.tell({"waiting_for": "", "symbols": list(books.symbols),
                               "dispatch": self._config.feature.dispatch, "schema": SCHEMA_HASH[:12]})
         return True
 
     def do_work(self) -> int:
-        targets: dict[int, int] = {}
         handled = 0
-        while self._ticks.pending():
-            for ref in decode(self._ticks.recv(), TickRef):
-                handled += 1
-                if ref.epoch == self.books.tag:
-                    targets[ref.symbol] = ref.seq
-                else:
-                    self._telemetry.add("stale_refs")
-        for symbol, seq in targets.items():
-            self._advance(symbol, seq)
-        self._telemetry.add("refs", handled)
-        while self._credits.pending():
-            for credit in decode(self._credits.recv(), Credit):
-                handled += 1
-                self._take(credit)
+        while (message := self._inbox.take()) is not None:
+            handled += 1
+            kind = kind_of(message)
+            if kind is TickRef:
+                for ref in decode(message, TickRef):
+                    self._hear(ref)
+            elif kind is Credit:
+                for credit in decode(message, Credit):
+                    self._take(credit)
+            else:
+                self._telemetry.add("malformed")
         now = self._clock.monotonic_ns()
         if now >= self._next_turn:
             self._turn(now)
@@ -92,44 +87,56 @@ class Feature(Stage):
         return handled
 
     def wait(self, timeout_ms: float) -> None:
-        if self._poller is None:
-            self._poller = Poller()
-            self._poller.add(self._ticks)
-            self._poller.add(self._credits)
-        # With rows waiting for a worker that may have died, look again when its lease can have run out.
-        self._poller.wait(min(timeout_ms, 10.0) if self.dispatcher.under_lease else timeout_ms)
+        # With rows in the hands of a worker that may have died, look again when its lease can have run out.
+        self._inbox.wait(10.0 if self.dispatcher.leased else timeout_ms)
 
     def on_close(self) -> None:
-        self.count()
+        if self.rows is not None:
+            self.count()
+            self.rows.close()
         for link in self._links.values():
             link.close()
-        if self.rows is not None:
-            self.rows.close()
 
-    def _advance(self, symbol: int, seq: int) -> None:
-        """Rows for all ticks of `symbol` up to `seq`, and the offer of those that are warm."""
-        done = self._done[symbol]
-        if seq <= done:
-            return
+    def _begin(self, books: Books) -> None:
+        """Follow a stream of ticks from where its rows ring stands."""
+        self.books, self.rows = books, self._rows_sink(books)
+        self._features = Features(books, self.rows)
+        self._tag = books.tag
+        self._ticks_heads, self._rows_heads = memoryview(books.heads), memoryview(self.rows.heads)
+        self._meta = [memoryview(meta) for meta in self.rows.meta]
+        self._done = self.rows.heads.tolist()
+        self._lost = 0
+
+    def _hear(self, ref: TickRef) -> None:
+        """A doorbell. What it announces is the least there is: the ring's own head is the truth, so of several
+        doorbells in a row the first does the work and the others find it done."""
+        self._refs += 1
+        if ref.epoch != self._tag:
+            self._telemetry.add("stale_refs")
+        elif self._ticks_heads[ref.symbol] > self._done[ref.symbol]:
+            self._advance(ref.symbol)
+
+    def _advance(self, symbol: int) -> None:
+        """Rows for all ticks of `symbol`, and the offer of those that are warm."""
         start = self._clock.monotonic_ns()
-        self._features.advance(symbol, seq, start)
-        head = self._done[symbol] = int(self.rows.heads[symbol])
-        if head == done:
+        rows = self._features.advance(symbol, self._ticks_heads[symbol], start)
+        if not rows:
             return
-        telemetry = self._telemetry
-        telemetry.observe("feature", self._clock.monotonic_ns() - start)
-        telemetry.add("rows", head - done)
-        run_length = int(self.rows.meta[symbol][head & (self.rows.capacity - 1), layout.ROW_RUN])
-        warm_first = head - (run_length - self._window)
-        if run_length >= self._window:
-            first = max(done + 1, warm_first)
-            telemetry.add("warm_rows", head - first + 1)
-            self.dispatcher.offer(symbol, first, head)
-            if self.dispatcher.every:
+        self._rows += rows
+        done, head = self._done[symbol], self._rows_heads[symbol]
+        self._done[symbol] = head
+        dispatcher, window, capacity = self.dispatcher, self._window, self.rows.capacity
+        warm = self._meta[symbol][head & (capacity - 1), ROW_RUN] - window + 1  # rows with a whole warm window behind
+        if warm > 0:
+            first = max(done, head - warm) + 1
+            self._warm_rows += head - first + 1
+            dispatcher.offer(symbol, first, head)
+            if dispatcher.every:
                 # What the writer may overwrite before a worker has read it is not offered any more.
-                self.dispatcher.withdraw(symbol, head - self.rows.capacity * 3 // 4 + self._window)
+                dispatcher.withdraw(symbol, head - capacity * 3 // 4 + window)
         else:
-            self.dispatcher.withdraw(symbol, head + 1)
+            dispatcher.withdraw(symbol, head + 1)
+        self._telemetry.observe("feature", self._clock.monotonic_ns() - start)
 
     def _take(self, credit: Credit) -> None:
         if self.dispatcher.credit(credit.worker, credit.incarnation, credit.lease):
@@ -138,29 +145,28 @@ class Feature(Stage):
             # A new incarnation reads a new pipe: nothing that was meant for the old one may reach it.
             if credit.worker in self._links:
                 self._links.pop(credit.worker).close()
-        self._telemetry.add("invalid", credit.invalid)
+        self._invalid += credit.invalid
 
     def _send(self, assignment: Assignment, now: int) -> None:
         link = self._links.get(assignment.worker)
         if link is None:
             link = self._links[assignment.worker] = self._worker_link(assignment.worker)
-        tag = self.rows.tag
-        message = encode([Work(item.symbol, tag, assignment.lease, item.first, item.last, now)
-                          for item in assignment.items])
-        if not link.send(message):
+        lease, tag = assignment.lease, self._tag
+        if not link.send(encode([Work(symbol, tag, lease, first, last, now)
+                                 for symbol, first, last in assignment.items])):
             self._telemetry.add("send_refused")
             self.dispatcher.refuse(assignment.worker)
 
     def _turn(self, now: int) -> None:
-        """A few hundred times a second: expired leases, lost doorbells, a stream that began anew."""
+        """Two hundred times a second: expired leases, lost doorbells, a stream that began anew."""
         self._next_turn = now + 5_000_000
         for _ in self.dispatcher.expire(now):
             self._telemetry.add("leases_expired")
         if self.books.retired:
             self._begin_anew()
-        for symbol, head in enumerate(self.books.heads.tolist()):
+        for symbol, head in enumerate(self._ticks_heads.tolist()):
             if head > self._done[symbol]:
-                self._advance(symbol, head)
+                self._advance(symbol)
         self.count()
 
     def _begin_anew(self) -> None:
@@ -169,19 +175,22 @@ class Feature(Stage):
             books = self._books_source()
         except FileNotFoundError:
             return
-        self.books = books
-        self.rows = self._rows_sink(books)
-        self._features = Features(books, self.rows)
-        self._done = [0] * len(books.symbols)
         self.dispatcher.forget()
+        self._begin(books)
 
     def count(self) -> None:
-        """Bring the telemetry up to date with the dispatcher."""
-        dispatcher, telemetry = self.dispatcher, self._telemetry
-        for name, base in self._base.items():
-            telemetry.set(name, base + getattr(dispatcher, name))
+        """Bring the telemetry up to date."""
+        telemetry, base, dispatcher = self._telemetry, self._base, self.dispatcher
+        for name in COUNTED:
+            telemetry.set(name, base[name] + getattr(self, f"_{name}"))
+        for name in TOTALS:
+            telemetry.set(name, base[name] + getattr(dispatcher, name))
         telemetry.set("waiting", dispatcher.waiting)
         telemetry.set("under_lease", dispatcher.under_lease)
+        lost = sum(self._features.lost(symbol) for symbol in range(len(self._done)))
+        if lost > self._lost:
+            telemetry.add("lapped", lost - self._lost)
+            self._lost = lost
 
     def _shared_rows(self, books: Books) -> Rows:
         return Rows.create(self._config.instance.name, books.symbols, COLUMNS, self._config.ring.rows,
@@ -207,5 +216,5 @@ def feature(path: str | None) -> None:
 
 def _build(config: Config, network: Network, telemetry: Telemetry) -> Feature:
     tap: Tap | None = network.tap("work", "feature") if config.tap.enabled else None
-    return Feature(config, SystemClock(), telemetry, network.pull("ticks"), network.pull("credits"),
+    return Feature(config, SystemClock(), telemetry, network.pull("ticks", "credits"),
                    lambda worker: network.push(f"work-{worker}", tap))

@@ -18,7 +18,7 @@ from common.clock import SystemClock
 from common.config import Config, load
 from common.errors import ModelError
 from common.features import COLUMNS, SCHEMA_HASH
-from common.links import Network, Poller
+from common.links import Network
 from common.model import Model
 from common.ring import Rows
 from common.stage import Stage, exit_on_error, run
@@ -49,7 +49,6 @@ class Inference(Stage):
         self._lease = 0
         self._quiet_since = 0
         self._volatility = COLUMNS.index(VOLATILITY)
-        self._poller: Poller | None = None
 
     def on_start(self) -> bool:
         try:
@@ -64,18 +63,15 @@ class Inference(Stage):
 
     def do_work(self) -> int:
         handled = 0
-        while self._work.pending():
+        while (message := self._work.take()) is not None:
             handled += 1
-            self._serve(decode(self._work.recv(), Work))
+            self._serve(decode(message, Work))
         if not handled and self._clock.monotonic_ns() - self._quiet_since > _GREETING_NS:
             self._greet()
         return handled
 
     def wait(self, timeout_ms: float) -> None:
-        if self._poller is None:
-            self._poller = Poller()
-            self._poller.add(self._work)
-        self._poller.wait(timeout_ms)
+        self._work.wait(timeout_ms)
 
     def _serve(self, work: list[Work]) -> None:
         rows = self.rows

@@ -74,7 +74,7 @@ class Ingest(Stage):
         self._session = 0  # an answer to a request of an earlier connection is worthless
         self._base = {name: telemetry.get(name) for name in market.COUNTERS}
         self._turn_ns = self._tell_ns = 0
-        self._logged = 0
+        self._logged = 0, 0
         self._poll = select.poll()
         self._waits_for: tuple[tuple[int, int], ...] = ()
 
@@ -185,9 +185,10 @@ class Ingest(Stage):
         if isinstance(error, Refused):
             pause_s = max(pause_s, error.retry_after_s)
         self._telemetry.add("disconnects" if self._open else "connect_failures")
+        if str(error) != self._error:  # and not for every attempt that fails in the same way
+            log.warning("no connection: %s; again in %.2f s", error, pause_s)
         self._drop(str(error))
         self._connect_ns = self._clock.monotonic_ns() + int(pause_s * 1e9)
-        log.warning("no connection: %s; again in %.2f s", error, pause_s)
 
     def _drop(self, why: str) -> None:
         if self._socket is not None:
@@ -212,10 +213,11 @@ class Ingest(Stage):
         if self._http is None:
             return 0
         if self.market.wants_snapshot and self._clock.monotonic_ns() >= self._hold_ns:
-            for symbol in sorted(self.market.wants_snapshot - self._requested):
-                self._requested.add(symbol)
+            due = self.market.wants_snapshot - self._requested
+            self.market.wants_snapshot -= due
+            self._requested |= due
+            for symbol in sorted(due):
                 self._http.submit(self._venue.snapshot_request(symbol), (symbol, self._session))
-            self.market.wants_snapshot.clear()
         if not self._requested:
             return 0
         replies = self._http.work()
@@ -235,9 +237,9 @@ class Ingest(Stage):
             if session == self._session:
                 self.market.on_snapshot_failed(symbol, reply.done_ns, pause_s)
         elif session == self._session:
+            self.market.on_snapshot(symbol, reply.body, reply.done_ns)
             if self._tapped:
                 self._tap(reply.body, reply.done_ns)
-            self.market.on_snapshot(symbol, reply.body, reply.done_ns)
 
     # ---- what is told
 
@@ -246,11 +248,11 @@ class Ingest(Stage):
         if not refs:
             return
         telemetry = self._telemetry
-        for ref in refs:
-            telemetry.observe("book", ref.book_ns - ref.recv_ns)
-        telemetry.add("refs", len(refs))
         if not self._outbox.send(encode(refs)):
             telemetry.add("refs_dropped", len(refs))
+        telemetry.add("refs", len(refs))
+        for ref in refs:
+            telemetry.observe("book", ref.book_ns - ref.recv_ns)
 
     def _turn(self, now: int) -> None:
         """A few times a second: the watchdog, the counters, the log."""
@@ -261,16 +263,10 @@ class Ingest(Stage):
             else:
                 self._backoff.good(self._frame_ns)
         self._count()
-        for notice in self.market.notices:
-            log.warning("the venue says: %s", notice.text)
-        self.market.notices.clear()
-        if self.market.counts.malformed > self._logged:
-            log.warning("refused %d frames, the last: %s", self.market.counts.malformed - self._logged,
-                        self.market.refused[-1].error)
-            self._logged = self.market.counts.malformed
         if now >= self._tell_ns:
             self._tell_ns = now + _TELL_NS
             self._tell()
+            self._log()
 
     def _count(self) -> None:
         for name, base in self._base.items():
@@ -284,6 +280,16 @@ class Ingest(Stage):
             f"books of {', '.join(invalid[:8])}{' and more' if len(invalid) > 8 else ''}" if invalid else "")
         self._telemetry.tell({**self._telemetry.told(), "waiting_for": waiting, "venue": self._venue.name,
                               "connection": self._connection()})
+
+    def _log(self) -> None:
+        """What came since the last time that should not have come: how much, and the newest."""
+        counts = self.market.counts
+        errors, refused = counts.venue_errors - self._logged[0], counts.malformed - self._logged[1]
+        self._logged = counts.venue_errors, counts.malformed
+        if errors:
+            log.warning("%d error messages from the venue, the last: %s", errors, self.market.notices[-1].text)
+        if refused:
+            log.warning("%d frames refused, the last: %s", refused, self.market.refused[-1].error)
 
 
 @click.command()

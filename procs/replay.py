@@ -50,7 +50,7 @@ class Replay:
         self.books.epoch = 1  # nothing of this run depends on when it is made
         self.rows = Rows.private(symbols, COLUMNS, config.ring.rows, self.books.epoch)
         self.market = Market(venue, self.books, self.clock, seed=0)
-        self._ticks, self._credits, self._work = LocalLink(), LocalLink(), LocalLink()
+        self._inbox, self._work = LocalLink(), LocalLink()  # feature's: ticks and credits; the worker's
         self._predictions, self._decisions = LocalLink(), LocalLink()
         telemetry = {name: Telemetry.private(name, module.COUNTERS, module.TIMERS) for name, module in (
             ("feature", feature_stage), ("inference-0", inference_stage), ("executor", executor_stage))}
@@ -58,10 +58,10 @@ class Replay:
         model = Model.load(config.path(settings.model), COLUMNS, SCHEMA_HASH, settings.providers,
                            settings.allow_fallback)
         self.feature = feature_stage.Feature(
-            config, self.clock, telemetry["feature"], self._ticks, self._credits, lambda worker: self._work,
+            config, self.clock, telemetry["feature"], self._inbox, lambda worker: self._work,
             lambda: self.books, lambda books: self.rows)
         self.worker = inference_stage.Inference(
-            config, self.clock, telemetry["inference-0"], 0, self._work, self._credits, self._predictions, model,
+            config, self.clock, telemetry["inference-0"], 0, self._work, self._inbox, self._predictions, model,
             lambda: self.rows)
         # A folder of its own: the kill switch of a live pipeline is none of a replay's, nor the reverse.
         self._folder = tempfile.TemporaryDirectory(prefix="alpha-replay-")
@@ -83,7 +83,7 @@ class Replay:
             self.market.on_frame(frame, recv_ns)
         refs = self.market.take_refs()
         if refs:
-            self._ticks.send(encode(refs))
+            self._inbox.send(encode(refs))
         found: list[Prediction] = []
         while self.feature.do_work() or self.worker.do_work():
             while (message := self._predictions.recv()) is not None:

@@ -90,5 +90,5 @@ class VenueServer:
         if answer is None:
             return None
         status, headers, body = answer
-        return Response(status, "as asked", Headers({"Content-Length": str(len(body)), "Connection": "close", **headers}),
-                        body)
+        headers = Headers({"Content-Length": str(len(body)), "Connection": "close", **headers})
+        return Response(status, "as asked", headers, body)

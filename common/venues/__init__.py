@@ -6,6 +6,7 @@ under its `name`. Nothing else needs to be told of it.
 
 import importlib
 import pkgutil
+import re
 from functools import cache
 from typing import Sequence
 
@@ -29,9 +30,10 @@ def create(name: str, symbols: Sequence[str]) -> Venue:
     """The venue called `name` for `symbols`. Raises ConfigError on an unknown name."""
     known = registry()
     if name not in known:
-        raise ConfigError("unknown venue", where=f"market.venue={name!r}", remedy=f"known: {', '.join(sorted(known))}")
+        raise ConfigError("unknown venue", where=f"market.venue={name!r}",
+                          remedy=f"known: {', '.join(sorted(known))}")
     for symbol in symbols:
-        if not 0 < len(symbol) <= 64 or not symbol.isascii() or not symbol.isprintable() or set(symbol) & set(" \"\\"):
+        if not re.fullmatch(r"[!#-\[\]-~]{1,64}", symbol):
             raise ConfigError("not the name of a symbol", where=f"market.symbols: {symbol!r}",
                               remedy="use 1 to 64 printable ASCII characters without spaces and quotes")
     return known[name](symbols)

@@ -122,7 +122,8 @@ class BinanceUsdM(_Binance):
     _rest = "/fapi/v1/depth"
     _chained = True
     _templates = (
-        b'{"stream":"%_","data":{"e":"bookTicker","u":%i,"s":"%s","b":"%q","B":"%q","a":"%q","A":"%q","T":%t,"E":%i}}',
+        b'{"stream":"%_","data":{"e":"bookTicker","u":%i,"s":"%s","b":"%q","B":"%q","a":"%q","A":"%q",'
+        b'"T":%t,"E":%i}}',
         b'{"stream":"%_","data":{"e":"trade","E":%i,"T":%t,"s":"%s","t":%i,"p":"%p","q":"%q","X":"MARKET","m":%b}}',
         b'{"stream":"%_","data":{"e":"depthUpdate","E":%i,"T":%t,"s":"%s","U":%i,"u":%i,"pu":%i,"b":%l,"a":%l}}',
         b'{"lastUpdateId":%i,"E":%i,"T":%t,"bids":%l,"asks":%l}',

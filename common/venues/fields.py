@@ -136,4 +136,4 @@ def _decimal(value: Any, name: str) -> int:
         raise VenueError("a decimal number was expected", where=f"{name}={shown(value)}")
     if isinstance(value, str) and len(value) > _SHOWN:
         raise VenueError("a decimal number is too long", where=f"{name}={shown(value)}")
-    return fixed.parse(value, name)
+    return fixed.parse(str(value), name)

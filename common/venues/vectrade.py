@@ -85,7 +85,8 @@ class VecTrade:
         channel, kind = fields.text(data, "channel"), fields.text(data, "type")
         feed, _, symbol = channel.partition(":")
         if (feed, kind) not in _READERS:
-            raise VenueError("unknown channel or type", where=f"channel={fields.shown(channel)}, type={fields.shown(kind)}")
+            raise VenueError("unknown channel or type",
+                             where=f"channel={fields.shown(channel)}, type={fields.shown(kind)}")
         if symbol not in self._index:
             return (Notice("info", f"not asked for: {fields.shown(channel)}"),)
         return (_READERS[feed, kind](data, self._index[symbol]),)

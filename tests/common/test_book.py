@@ -107,12 +107,13 @@ def test_changes_far_from_the_best_price_are_found_too():
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    (lambda state: state.__setitem__(0, 3), "count within capacity|keys rise"), (lambda state: state.__setitem__(4, 99), "keys rise"),
-    (lambda state: state.__setitem__(5, 0), "quantities above 0"), (lambda state: state.__setitem__(4, -3), "prices above 0")])
+    ((0, 5), "count within capacity"), ((0, 3), "keys rise"), ((4, 99), "keys rise"),
+    ((5, 0), "quantities above 0"), ((4, -3), "prices above 0")])
 def test_the_check_finds_damage_and_shows_the_state(damage, message):
     book = Book(capacity=4)
     apply(book, bids=[(5, 1), (6, 1)], asks=[(8, 1)])
-    damage(book.state)
+    at, value = damage
+    book.state[at] = value
     with pytest.raises(AssertionError, match=message) as found:
         book._check()
     assert "best first" in str(found.value)

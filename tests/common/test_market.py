@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common import captures, fixed
 from common.clock import ManualClock
@@ -92,8 +94,8 @@ def test_a_tick_says_what_happened_and_how_the_book_stands():
     driven.clock.set(2000)
     assert driven.feed(delta("A", 8, bids=[("99.5", "0.25"), (98, 0)])) == 1
     tick = driven.newest()
-    assert [tick[column] for column in (SEQ, KIND, FLAGS, VENUE_ID, EVENT_NS, RECV_NS, BOOK_NS, TRADE_PX, TRADE_QTY)] \
-        == [2, KIND_BOOK, FLAG_VALID, 8, 1008 * 10**6, 2000, 2000, 0, 0]
+    columns = SEQ, KIND, FLAGS, VENUE_ID, EVENT_NS, RECV_NS, BOOK_NS, TRADE_PX, TRADE_QTY
+    assert [tick[column] for column in columns] == [2, KIND_BOOK, FLAG_VALID, 8, 1008 * 10**6, 2000, 2000, 0, 0]
     assert tick[BID_PX:BID_PX + 3] == (9950000000, 99 * ONE, 0) and tick[BID_QTY:BID_QTY + 3] == (25000000, ONE, 0)
     assert tick[ASK_PX:ASK_PX + 2] == (101 * ONE, 0) and tick[ASK_QTY:ASK_QTY + 2] == (3 * ONE, 0)
 
@@ -311,6 +313,52 @@ def test_a_restart_goes_on_counting_and_first_withdraws_what_the_dead_process_cl
     assert third.newest()[SEQ] == fourth.newest()[SEQ] == 5, "what is invalid is not withdrawn twice"
 
 
+# ---- anything
+
+PRICES, SIZES = st.integers(95, 105), st.integers(0, 2)
+SIDES = st.lists(st.tuples(PRICES, SIZES), max_size=3)
+STEPS = st.one_of(
+    st.tuples(st.just("delta"), st.sampled_from([1, 1, 1, 1, 1, 0, 2]), SIDES, SIDES),
+    st.tuples(st.just("snapshot"), st.integers(0, 3), SIDES, SIDES), st.tuples(st.just("trade")),
+    st.tuples(st.just("quote")), st.tuples(st.just("disconnect")), st.tuples(st.just("garbage"), st.binary(max_size=9)))
+
+
+@settings(deadline=None, max_examples=120)
+@given(st.lists(STEPS, max_size=60), st.booleans())
+def test_whatever_comes_the_ring_tells_a_consistent_story(steps, by_http):
+    """No tick of a book or trade while it is not valid, no valid book that is crossed, a reset after each break."""
+    driven = Driven("binance-usdm" if by_http else "vectrade", ("A",), capacity=256)
+    at = 1
+    for kind, *rest_of in steps:
+        driven.after(0.5)
+        if kind == "delta":
+            step, bids, asks = rest_of
+            frame = depth("A", at, at + step, at, bids, asks) if by_http else delta("A", at + step, bids, asks)
+            at += step
+            driven.feed(frame)
+        elif kind == "snapshot":
+            back, bids, asks = rest_of
+            if by_http:
+                driven.market.on_snapshot(0, rest(max(at - back, 0), bids, asks), driven.clock.now_ns)
+            else:
+                driven.feed(snapshot("A", at, bids, asks))
+        elif kind == "disconnect":
+            driven.market.on_disconnect(driven.clock.now_ns)
+        else:
+            driven.feed({"trade": trade("A", 1), "quote": ticker("A", at)}.get(kind, bytes(*rest_of)))
+        driven.market.symbols[0].book._check()
+    valid = False
+    for seq in range(1, int(driven.books.heads[0]) + 1):
+        tick = driven.books.read(0, seq)
+        if (tick[KIND], tick[FLAGS]) == GONE:
+            assert valid, "withdrawn twice"
+        elif (tick[KIND], tick[FLAGS]) != RESET:
+            assert valid and tick[FLAGS] == FLAG_VALID
+        valid = tick[KIND] != KIND_STATE
+        assert not valid or not tick[BID_PX] or not tick[ASK_PX] or tick[BID_PX] <= tick[ASK_PX]
+    assert valid == bool(driven.market.valid_symbols) and driven.books.heads[0] == driven.counts.ticks
+
+
 # ---- the audit
 
 
@@ -325,6 +373,15 @@ def test_a_quote_is_compared_whichever_comes_first(order):
         "quote late": (change, later, right, wrong), "two ahead": (right, wrong, ahead, change, later)}[order])
     assert (driven.counts.quote_checks, driven.counts.quote_mismatches) == (2 + (order == "two ahead"), 1)
     assert driven.kinds() == [RESET, BOOK, BOOK], "quotes make no ticks"
+
+
+def test_update_ids_that_begin_anew_are_not_taken_for_the_old_ones():
+    driven = Driven()
+    driven.feed(ticker("A", 0), snapshot("A", 1), delta("A", 2), delta("A", 3))
+    driven.market.on_disconnect(driven.clock.now_ns)
+    driven.feed(ticker("A", 2, bid=50), ticker("A", 0, bid=50), snapshot("A", 1, bids=[(50, 1)]),
+                delta("A", 2), ticker("A", 1, bid=50), ticker("A", 2, bid=50))
+    assert (driven.counts.quote_checks, driven.counts.quote_mismatches) == (3, 0)
 
 
 def test_the_memory_of_the_audit_is_bounded():
@@ -364,8 +421,8 @@ def test_a_book_of_a_hostile_size_is_refused():
 
 def test_errors_of_the_venue_are_counted_and_handed_on():
     driven = Driven()
-    driven.feed(b'{"type":"error","code":"UNKNOWN_CHANNEL","message":"orderbook:A"}', b'{"type":"heartbeat","timestamp":1}',
-                trade("C", 1))
+    driven.feed(b'{"type":"error","code":"UNKNOWN_CHANNEL","message":"orderbook:A"}',
+                b'{"type":"heartbeat","timestamp":1}', trade("C", 1))
     assert driven.counts.venue_errors == 1 and driven.counts.ignored == 2 and driven.counts.malformed == 0
     assert driven.market.notices[0].text == "UNKNOWN_CHANNEL: orderbook:A"
 

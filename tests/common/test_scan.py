@@ -39,7 +39,8 @@ def test_a_decimal_is_read_as_fixed_reads_it_and_refused_where_fixed_refuses_it(
 @pytest.mark.parametrize(("text", "status"), [
     (b"0", OK), (b"-0.5", OK), (b"007.10", OK), (b"1.000000000000", OK), (b"92233720368.54775807", OK),
     (b"92233720368.54775808", OVERFLOW), (b"-92233720368.54775808", OVERFLOW), (b"92233720369", OVERFLOW),
-    (b"9" * 40, OVERFLOW), (b"0.000000001", FRACTION), (b"1.123456789", FRACTION), (b"", SHAPE), (b"-", SHAPE),
+    (b"9" * 40, OVERFLOW), (b"0" * 40, OK), (b"0" * 41, SHAPE), (b"1." + b"0" * 41, SHAPE),
+    (b"0.000000001", FRACTION), (b"1.123456789", FRACTION), (b"", SHAPE), (b"-", SHAPE),
     (b".5", SHAPE), (b"5.", SHAPE), (b"+1", SHAPE), (b" 1", SHAPE), (b"1 ", SHAPE), (b"1e5", SHAPE), (b"1_0", SHAPE),
     (b"1.2.3", SHAPE), (b"nan", SHAPE), (b"\xd9\xa1", SHAPE)])
 def test_the_edges_of_a_decimal(text, status):
@@ -81,8 +82,8 @@ def test_an_array_that_is_not_as_expected_has_a_status(text, status):
 
 
 def frame(symbol="B", u=7, time=2, price="1.5", quantity="0", flag="true", text="any", bids=(("2", "1"),), asks=()):
-    return (f'{{"s":"{symbol}","u":{u},"T":{time},"p":"{price}","q":"{quantity}","m":{flag},"x":"{text}","b":'.encode()
-            + array(bids) + b',"a":' + array(asks) + b"}")
+    head = f'{{"s":"{symbol}","u":{u},"T":{time},"p":"{price}","q":"{quantity}","m":{flag},"x":"{text}","b":'
+    return head.encode() + array(bids) + b',"a":' + array(asks) + b"}"
 
 
 def test_a_template_gives_its_fields_in_order_and_its_levels_one_after_the_other():
@@ -94,7 +95,8 @@ def test_a_template_gives_its_fields_in_order_and_its_levels_one_after_the_other
 
 
 @pytest.mark.parametrize("other", [
-    {"symbol": "C"}, {"symbol": "BB"}, {"symbol": ""}, {"u": "-1"}, {"u": "01"}, {"u": 2**63}, {"u": "1.0"}, {"u": ""},
+    {"symbol": "C"}, {"symbol": "BB"}, {"symbol": ""}, {"u": "-1"}, {"u": "01"}, {"u": 2**63}, {"u": "1.0"},
+    {"u": ""},
     {"time": fixed.MAX // 10**6 + 1}, {"price": "0"}, {"price": "-1"}, {"quantity": "-1"}, {"quantity": "1e5"},
     {"flag": "True"}, {"flag": "tru"}, {"flag": "1"}, {"text": "a\\n"}, {"text": 'a"'}, {"text": "\u00e9"},
     {"bids": (("0", "1"),)}])

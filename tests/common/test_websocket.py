@@ -1,6 +1,7 @@
 """The WebSocket connection against real servers: opening, frames, and every way to end."""
 
 import contextlib
+import itertools
 import select
 import socket
 import ssl
@@ -10,6 +11,12 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State as Wire
+from websockets.uri import parse_uri
 
 from common.clock import ManualClock, SystemClock
 from common.errors import ConfigError
@@ -128,7 +135,8 @@ def test_an_unknown_host_says_so(connect):
 
 
 @pytest.mark.parametrize(("status", "headers", "pause_s"), [
-    (429, {"Retry-After": "7"}, 7.0), (418, {"Retry-After": "120"}, 120.0), (403, {}, 0.0), (503, {"Retry-After": "soon"}, 0.0)])
+    (429, {"Retry-After": "7"}, 7.0), (418, {"Retry-After": "120"}, 120.0), (403, {}, 0.0),
+    (503, {"Retry-After": "soon"}, 0.0)])
 def test_a_refused_handshake_has_its_status_and_the_pause_that_is_asked_for(connect, status, headers, pause_s):
     with VenueServer(answer=lambda path: (status, headers, b"no, thank you")) as server:
         end = end_of(connect(server.ws_url), Refused)
@@ -151,7 +159,8 @@ def test_a_server_that_never_answers_is_given_up(connect, raw):
     assert "within 3 s" in str(end_of(connection))
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"\0" * 9000, b""])
+@pytest.mark.parametrize("answer", [
+    b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"\0" * 9000, b"\0" * 99_000, b""])
 def test_a_server_that_speaks_something_else_is_an_error(connect, raw, answer):
     def action(peer):
         peer.recv(65536)
@@ -216,6 +225,50 @@ def test_fragments_count_together_against_the_limit(connect):
         assert "broke the protocol" in str(end_of(connect(server.ws_url, max_frame=1000)))
 
 
+DATA = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
+WIRE = st.lists(st.tuples(st.sampled_from([*DATA, Opcode.PING, Opcode.PONG, Opcode.CLOSE]),
+                          st.one_of(st.binary(max_size=130),
+                                    st.sampled_from([b"x" * 126, b"y" * 70_000, b"\x03\xe8"])),
+                          st.sampled_from([True, True, True, False]),  # whether it is the last fragment
+                          st.sampled_from(["", "", "", "", "", "masked", "reserved bits"])), max_size=8)
+
+
+@settings(deadline=None, max_examples=200)
+@given(WIRE, st.binary(max_size=4), st.lists(st.integers(1, 400), min_size=1, max_size=40))
+def test_however_the_bytes_are_cut_the_frames_are_those_of_the_protocol(wire, tail, cuts):
+    """Also where the server breaks the protocol: masked frames, reserved bits, stray fragments, garbage."""
+    stream = b""
+    for opcode, data, fin, fault in wire:
+        frame = Frame(opcode, data, fin) if opcode in DATA else Frame(opcode, data[:125], True)
+        raw = frame.serialize(mask=fault == "masked")
+        stream += raw if fault != "reserved bits" else b"\xf1" + raw[1:]
+    stream += tail
+    reference = ClientProtocol(parse_uri("ws://host"), state=Wire.OPEN, max_size=60_000)
+    reference.receive_data(stream)
+    expected, parts = [], b""
+    for event in reference.events_received():
+        if event.opcode in DATA:
+            parts += event.data
+            if event.fin:
+                expected.append(parts)
+                parts = b""
+    connection = WebSocket("ws://127.0.0.1:9", ManualClock(), max_frame=60_000)
+    connection.state, connection._protocol = State.OPEN, ClientProtocol(
+        connection._uri, state=Wire.OPEN, max_size=60_000)
+    found: list = []
+    at = 0
+    for cut in itertools.cycle(cuts):
+        connection._received += stream[at:at + cut * cut]
+        connection._cut(found, 0)
+        at += cut * cut
+        if at >= len(stream):
+            break
+    assert [bytes(frame) for frame, _ in found] == expected
+    assert connection._protocol.state == reference.state or connection._received
+    assert connection._protocol.close_rcvd == reference.close_rcvd
+    connection._drop()
+
+
 # ---- the end
 
 
@@ -264,7 +317,7 @@ def test_closing_says_goodbye_and_may_be_repeated(connect):
 def test_closing_while_it_opens_leaves_nothing_open(connect, raw):
     connection = connect(raw(lambda peer: peer.recv(65536)))
     turn(connection)
-    connection.close()
+    connection._drop()
     assert connection.fileno() == -1 and connection.state is State.CLOSED
 
 
@@ -276,8 +329,8 @@ def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     key, cert = folder / "key.pem", folder / "cert.pem"
     try:
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                        "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
                         "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("the openssl command is needed to make a certificate")
@@ -288,7 +341,8 @@ def certificate(tmp_path_factory):
 def secure(certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate[1], certificate[0])
-    with VenueServer(lambda peer: (peer.send(*(b"%04d" % i * 2000 for i in range(40))), peer.hold()), ssl=context) as server:
+    frames = [b"%04d" % i * 2000 for i in range(40)]
+    with VenueServer(lambda peer: (peer.send(*frames), peer.hold()), ssl=context) as server:
         yield server
 
 

@@ -25,14 +25,14 @@ class Bench:
         self.clock = ManualClock(1_000_000_000)
         self.books = Books.private(symbols, capacity)
         self.rows = Rows.private(symbols, COLUMNS, capacity, self.books.epoch)
-        self.ticks, self.credits = LocalLink(), LocalLink()
+        self.inbox = LocalLink()
         self.work: dict[int, LocalLink] = {}
         self.config = Config(feature=Settings(dispatch=dispatch, lease_ms=100.0, max_batch=max_batch))
         self.telemetry = Telemetry.private("feature", COUNTERS, TIMERS)
         self.stage = self.make()
 
     def make(self) -> Feature:
-        stage = Feature(self.config, self.clock, self.telemetry, self.ticks, self.credits, self.link,
+        stage = Feature(self.config, self.clock, self.telemetry, self.inbox, self.link,
                         lambda: self.books, lambda books: self.rows)
         assert stage.on_start()
         return stage
@@ -42,11 +42,11 @@ class Bench:
 
     def ring_bell(self, symbol: int, count: int, flags: int = layout.FLAG_VALID) -> int:
         head = write_ticks(self.books, symbol, count, flags)
-        self.ticks.send(encode([TickRef(symbol, self.books.tag, head, 0, 0)]))
+        self.inbox.send(encode([TickRef(symbol, self.books.tag, head, 0, 0)]))
         return head
 
     def greet(self, worker: int = 0, incarnation: int = 1, lease: int = 0) -> None:
-        self.credits.send(encode([Credit(worker, incarnation, lease, 0, 0, WINDOW)]))
+        self.inbox.send(encode([Credit(worker, incarnation, lease, 0, 0, WINDOW)]))
 
     def given(self, worker: int = 0) -> list[tuple[int, int, int]]:
         found = []
@@ -175,9 +175,25 @@ def test_a_stage_that_was_killed_goes_on_where_it_was_with_the_same_bits():
     assert np.array_equal(window.view(np.uint32), expected.view(np.uint32))
 
 
+def test_a_message_of_another_kind_is_counted():
+    bench = Bench()
+    bench.inbox.send(encode([Work(0, 1, 1, 1, 1, 1)]))
+    bench.inbox.send(b"")
+    bench.stage.do_work()
+    assert bench.telemetry.get("malformed") == 2
+
+
+def test_one_doorbell_of_several_does_the_work():
+    bench = Bench()
+    for _ in range(5):
+        bench.ring_bell(0, 2)
+    bench.stage.do_work()
+    assert bench.count("rows") == 10 and bench.count("refs") == 5
+
+
 def test_a_ref_to_another_stream_is_counted_and_not_followed():
     bench = Bench()
-    bench.ticks.send(encode([TickRef(0, bench.books.tag ^ 1, 999, 0, 0)]))
+    bench.inbox.send(encode([TickRef(0, bench.books.tag ^ 1, 999, 0, 0)]))
     bench.stage.do_work()
     assert bench.count("stale_refs") == 1 and bench.count("rows") == 0
 
