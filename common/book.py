@@ -13,10 +13,11 @@ recorded futures feed, whose changes reach deep into 5,000 levels a side.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from common.compiled import kernel
 from common.errors import VenueError
 from common.layout import ASK_PX, BID_PX, LEVELS
 
@@ -42,7 +43,7 @@ def _move(typing_context, array, target, source, count):
     return types.void(array, types.intp, types.intp, types.intp), generate
 
 
-@njit(cache=True)
+@kernel
 def _change(state, side, key, quantity):
     """Set one level, add it, or remove it where quantity is 0."""
     count = state[side]
@@ -73,7 +74,7 @@ def _change(state, side, key, quantity):
         state[side] = count + 1
 
 
-@njit(cache=True)
+@kernel
 def _apply(state, levels, n_bids, n_asks):
     """Change levels[:n_bids] of the bids and the next n_asks of the asks; _FULL if there may be no room, and
     then nothing is changed."""
@@ -91,7 +92,7 @@ def _apply(state, levels, n_bids, n_asks):
     return SOUND if bid < ask else CROSSED if bid > ask else LOCKED
 
 
-@njit(cache=True)
+@kernel
 def write_top(state, record):
     """The best LEVELS of both sides into a ticks record, int64[TICK_WIDTH]; absent levels as zeros."""
     for side in range(2):

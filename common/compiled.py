@@ -1,16 +1,65 @@
-"""Calling compiled code with as little as possible in between."""
+"""Compiled code: the decorator of every kernel, the fence between a record and its stamp, and the direct call.
 
-from typing import Any, Callable
+Machine code is cached beside the source, in a folder named by a hash of all that the kernels are made of: numba
+itself looks only at the file that defines a function, and would keep code with the numbers of an older layout.
+"""
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_HERE = Path(__file__).parent
+_MADE_OF = ("compiled.py", "layout.py", "scan.py", "book.py", "market.py", "feature_kernel.py")
+_DIGEST = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _MADE_OF)).hexdigest()[:12]
+numba.config.CACHE_DIR = str(_HERE / "__pycache__" / f"kernels-{_DIGEST}")
+
+kernel = numba.njit(cache=True)  #: the decorator
 
 
-def direct(kernel: Callable, *example: Any) -> Callable:
-    """The machine code of a numba `kernel` for arguments of the types of `example`, with which it is run once.
+@intrinsic
+def compiled_fence(typing_context):
+    """For kernels: what is stored before it is seen before what is stored after it.
+
+    A sequentially consistent LLVM fence, so that neither the compiler nor the processor (ARM reorders stores,
+    x86-64 does not) publishes a stamp before its record. Some ns. Python code uses `common.shm.fence`."""
+
+    def generate(context, builder: ir.IRBuilder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def direct(function: Callable, *example: Any) -> Callable:
+    """The machine code of the kernel `function` for arguments of the types of `example`, with which it is run once.
 
     A numba function looks at the types of all its arguments in every call, to choose among its specialisations;
     here one is chosen for good, and a call takes 250 ns instead of 450. In return it trusts its caller: only
-    dimensions and item sizes are checked, so it is for a module that makes all the arguments itself.
-    """
-    kernel(*example)
-    if not hasattr(kernel, "get_overload"):  # compilation is switched off, for debugging
-        return kernel
-    return kernel.get_overload(tuple(kernel.typeof_pyval(value) for value in example))
+    dimensions and item sizes are checked, so it is for a module that makes all the arguments itself."""
+    with _without_scipy():
+        function(*example)
+    if not hasattr(function, "get_overload"):  # compilation is switched off, for debugging
+        return function
+    return function.get_overload(tuple(function.typeof_pyval(value) for value in example))
+
+
+@contextlib.contextmanager
+def _without_scipy() -> Iterator[None]:
+    """When numba first loads anything it looks for linear algebra in scipy. We compile none, and where scipy is
+    installed (for training) a stage would start 0.3 s later for it."""
+    if "scipy.linalg" in sys.modules:
+        yield
+        return
+    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]  # an import of it fails
+    try:
+        yield
+    finally:
+        del sys.modules["scipy.linalg"]

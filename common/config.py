@@ -113,6 +113,7 @@ class Executor:
 class Placement:
     pin: bool = True  #: stages on cores
     cores: dict[str, list[int]] = field(default_factory=dict)  #: stage -> cores; default by machine
+    downstream_first: bool = True  #: where stages share a core, the one nearest to the order goes first (niceness)
     keep_awake: bool = True  #: hold /dev/cpu_dma_latency at 0 where permitted
     freeze_gc: bool = True  #: collector frozen after warm-up
 

@@ -21,14 +21,38 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
 
 from common import layout
-from common.fence import compiled_fence
-from common.layout import (ASK_PX, ASK_QTY, BID_PX, BID_QTY, BOOK_NS, EVENT_NS, FLAG_RESET, FLAG_VALID, FLAGS,
-                           KIND, KIND_TRADE, RECV_NS, ROW_ASK, ROW_BID, ROW_BOOK_NS, ROW_EVENT_NS, ROW_FLAGS,
-                           ROW_KIND, ROW_RECV_NS, ROW_RUN, ROW_SEQ, ROW_VENUE_ID, ROW_WRITTEN_NS, SEQ,
-                           TICK_WIDTH, TRADE_QTY, VENUE_ID)
+from common.compiled import compiled_fence, kernel
+from common.layout import (
+    ASK_PX,
+    ASK_QTY,
+    BID_PX,
+    BID_QTY,
+    BOOK_NS,
+    EVENT_NS,
+    FLAG_RESET,
+    FLAG_VALID,
+    FLAGS,
+    KIND,
+    KIND_TRADE,
+    RECV_NS,
+    ROW_ASK,
+    ROW_BID,
+    ROW_BOOK_NS,
+    ROW_EVENT_NS,
+    ROW_FLAGS,
+    ROW_KIND,
+    ROW_RECV_NS,
+    ROW_RUN,
+    ROW_SEQ,
+    ROW_VENUE_ID,
+    ROW_WRITTEN_NS,
+    SEQ,
+    TICK_WIDTH,
+    TRADE_QTY,
+    VENUE_ID,
+)
 
 
 class Column(IntEnum):
@@ -109,7 +133,7 @@ def new_state() -> np.ndarray:
     return np.zeros(STATE, np.int64)
 
 
-@njit(cache=True)
+@kernel
 def _begin_run(state):
     """What came before counts no more. Old records stay, but no sum reaches back beyond the run."""
     state[COUNT] = state[LOG_MID] = state[TRADE_AT] = state[BROKEN] = state[BRIDGED] = 0
@@ -117,34 +141,34 @@ def _begin_run(state):
         state[k] = 0
 
 
-@njit(cache=True)
+@kernel
 def _quantity(state, px, qty, level):
     """The quantity of a level of the tick in hand; 0 if the level is absent."""
     quantity = state[TICK_AT + qty + level]
     return quantity if quantity > 0 and state[TICK_AT + px + level] > 0 else 0
 
 
-@njit(cache=True)
+@kernel
 def _add(state, word, quantity, sign):
     """Add a signed quantity to the two words of a record."""
     state[word] += sign * (quantity >> 32)
     state[word + 1] += sign * (quantity & _LOW)
 
 
-@njit(cache=True)
+@kernel
 def _total(state, word):
     """Two words as one float: exact parts, rounded once."""
     return float(state[word]) * _HIGH + float(state[word + 1])
 
 
-@njit(cache=True)
+@kernel
 def _bridges(state):
     """Whether the tick in hand, the first after a resynchronisation, goes on with the run before it."""
     before, now = state[NS], state[TICK_AT + EVENT_NS]
     return state[COUNT] > 0 and before > 0 and now > 0 and abs(now - before) <= _BRIDGE_NS
 
 
-@njit(cache=True)
+@kernel
 def _absorb(state, bridge):
     """Take the tick in hand into the history, and move the sums on by one."""
     count = state[COUNT] + 1
@@ -196,22 +220,22 @@ def _absorb(state, bridge):
     state[NS] = state[TICK_AT + EVENT_NS]
 
 
-@njit(cache=True)
+@kernel
 def _ratio(part, whole):
     return part / whole if whole else 0.0
 
 
-@njit(cache=True)
+@kernel
 def _imbalance(bid, ask):
     return _ratio(bid - ask, bid + ask)
 
 
-@njit(cache=True)
+@kernel
 def _volatility(state, k, window):
     return math.sqrt(float(state[SUMS_AT + k]) / _SQUARE_STEPS / window) * _BPS
 
 
-@njit(cache=True)
+@kernel
 def _compute(state, row):
     """The row after the tick in hand, from the sums and the newest book."""
     bid_1, ask_1 = float(state[QB]), float(state[QA])
@@ -283,15 +307,15 @@ def build(columns: Sequence[str], warm_up: int, schema: str) -> Callable[..., in
         raise ValueError(f"the table of features and the kernel differ: {set(columns) ^ set(Column.__members__)}")
     order = tuple(columns.index(name) for name in Column.__members__)
     numbers = sorted((name, value) for name, value in vars(layout).items() if name.isupper())
-    kernel = int(hashlib.sha256(f"{schema} {numbers}".encode()).hexdigest()[:15], 16)
+    identity = int(hashlib.sha256(f"{schema} {numbers}".encode()).hexdigest()[:15], 16)
 
-    @njit(cache=True)
+    @kernel
     def advance(ticks, state, values, meta, last, write_from, now_ns):
         """Take in the ticks after state[LAST] up to `last`; write the rows from `write_from` on.
 
         ticks int64[capacity, TICK_WIDTH]; state int64[STATE]; values float32[2 * rows, F];
         meta int64[rows, META_WIDTH]. Returns the number of rows written."""
-        state[KERNEL] = kernel
+        state[KERNEL] = identity
         first = state[LAST] + 1
         oldest = last - ticks.shape[0] + 1
         if first < oldest:

@@ -6,13 +6,14 @@ with a ninth non-zero decimal is refused rather than rounded.
 """
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from common.errors import VenueError
 
 DECIMALS = 8
 SCALE = 10**DECIMALS
 MAX = 2**63 - 1
+_EXACT = Context(prec=200)  # more digits than a number that `_NUMBER` lets pass can have
 _NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,2})?", re.ASCII)
 
 
@@ -20,7 +21,7 @@ def parse(text: str, field: str = "number") -> int:
     """`"61000.10"` -> 6100010000000. Raises VenueError naming `field` and the text."""
     if not isinstance(text, str) or not _NUMBER.fullmatch(text):
         raise VenueError(f"{field} is not a decimal number", where=f"{field}={text!r}")
-    value = Decimal(text).scaleb(DECIMALS)
+    value = Decimal(text).scaleb(DECIMALS, _EXACT)
     if value != value.to_integral_value():
         raise VenueError(f"{field} has more than {DECIMALS} decimals", where=f"{field}={text!r}")
     if not -MAX <= value <= MAX:

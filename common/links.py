@@ -140,11 +140,11 @@ class Pull:
         """Block until there is a message, and fetch it. About 1 us where one is there already."""
         if self._fetched is not None:
             return
-        if timeout_ms != self._timeout_ms:
+        if timeout_ms and timeout_ms != self._timeout_ms:
             self._timeout_ms = timeout_ms
             self.socket.set(zmq.RCVTIMEO, math.ceil(timeout_ms))
         try:
-            self._fetched = self._recv()
+            self._fetched = self._recv() if timeout_ms else self._recv(_NOBLOCK)
         except zmq.Again:
             pass
 

@@ -26,17 +26,30 @@ from collections import deque
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from common.backoff import HEALTHY_S, Backoff
 from common.book import CROSSED, Book, write_top
 from common.clock import ManualClock
-from common.compiled import direct
+from common.compiled import compiled_fence, direct, kernel
 from common.errors import VenueError
 from common.events import GAP, OLDER, Delta, Notice, Quote, Snapshot, Trade, Venue
-from common.fence import compiled_fence
-from common.layout import (ASK_PX, ASK_QTY, BID_PX, BID_QTY, FLAG_RESET, FLAG_VALID, FLAGS, KIND, KIND_BOOK,
-                           KIND_STATE, KIND_TRADE, LEVELS, SEQ, TRADE_QTY, VENUE_ID)
+from common.layout import (
+    ASK_PX,
+    ASK_QTY,
+    BID_PX,
+    BID_QTY,
+    FLAG_RESET,
+    FLAG_VALID,
+    FLAGS,
+    KIND,
+    KIND_BOOK,
+    KIND_STATE,
+    KIND_TRADE,
+    LEVELS,
+    SEQ,
+    TRADE_QTY,
+    VENUE_ID,
+)
 from common.ring import Books
 from common.venues import create
 from common.wire import TickRef
@@ -89,7 +102,7 @@ class Refused(NamedTuple):
     frame: bytes  #: its first KEPT_BYTES
 
 
-@njit(cache=True)
+@kernel
 def _publish(ticks, heads, state, head):
     """Tick head[1:] with the top of the book into its slot; see `common.layout` for the order of writes."""
     seq = head[1 + SEQ]

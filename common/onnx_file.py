@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.errors import ModelError
 
+
 def external_data(data: bytes, path: Path) -> dict[str, bytes]:
     """Contents of the external data files that the model names, each a file in the model's own folder."""
     files: dict[str, bytes] = {}

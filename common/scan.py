@@ -18,9 +18,8 @@ one of 80 levels.
 from typing import Sequence
 
 import numpy as np
-from numba import njit
 
-from common.compiled import direct
+from common.compiled import direct, kernel
 from common.fixed import DECIMALS, MAX, SCALE
 
 # What became of a number or of an array of levels.
@@ -51,7 +50,7 @@ _WHOLE_MAX = MAX // SCALE
 _POWERS = tuple(10**i for i in range(DECIMALS + 1))
 
 
-@njit(cache=True)
+@kernel
 def _integer(frame, i, n):
     """(status, value, next): the JSON integer at frame[i:n]."""
     start, value = i, 0
@@ -67,7 +66,7 @@ def _integer(frame, i, n):
     return OK, value, i
 
 
-@njit(cache=True)
+@kernel
 def _decimal(frame, i, n):
     """(status, value, next): the decimal -?digits[.digits] at frame[i:n], in 1e-8."""
     negative = i < n and frame[i] == 45  # -
@@ -99,7 +98,7 @@ def _decimal(frame, i, n):
     return status, -value if negative else value, i
 
 
-@njit(cache=True)
+@kernel
 def _levels(frame, i, n, out, used):
     """(status, count, next): the array of levels at frame[i:n], as pairs into `out` from index `used`."""
     start = used
@@ -136,7 +135,7 @@ def _levels(frame, i, n, out, used):
         i += 1
 
 
-@njit(cache=True)
+@kernel
 def _symbol(frame, i, n, program, count):
     """(index or -1, next): which of the `count` symbols at the head of `program` stands at frame[i:n], up to a
     quote."""
@@ -155,7 +154,7 @@ def _symbol(frame, i, n, program, count):
     return -1, end
 
 
-@njit(cache=True)
+@kernel
 def _bool(frame, i, n):
     """(status, value, next)"""
     if i + 3 < n and frame[i] == 116 and frame[i + 1] == 114 and frame[i + 2] == 117 and frame[i + 3] == 101:
@@ -166,7 +165,7 @@ def _bool(frame, i, n):
     return SHAPE, 0, i
 
 
-@njit(cache=True)
+@kernel
 def _match(frame, program, out):
     """(template or _NO_MATCH or _GROW, FIELDS values): the first template that the whole frame fits.
 

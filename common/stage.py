@@ -71,14 +71,15 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
         stack.callback(network.close)
         stage = build(network, telemetry)
         stack.callback(stage.on_close)
+        # Now that the threads of zmq run: they only carry bytes, and are to go before all that computes.
+        niceness = placement.order(core or name, config.placement)
         # A signal handler only notes the signal; the loop sees it within one idle turn.
         while not stopping and not stage.on_start():
             telemetry.set("heartbeat_ns", time.monotonic_ns())
             time.sleep(0.02)
         frozen = placement.freeze_collector(config.placement)
-        told = telemetry.told()
-        telemetry.tell({**told, "waiting_for": "", "cores": cores, "kept_awake": awake is not None,
-                        "collector_frozen": frozen})
+        telemetry.tell({**telemetry.told(), "waiting_for": "", "cores": cores, "niceness": niceness,
+                        "kept_awake": awake is not None, "collector_frozen": frozen})
         telemetry.set("ready", 1)
         log.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
         try:

@@ -142,7 +142,8 @@ def run(config: Config) -> None:
     private_folder(config.run_dir)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock_file(config.run_dir / "stage.exchange.lock", "stage exchange"))
-        told: dict[str, Any] = {"waiting_for": "", "cores": placement.pin("exchange", config.placement)}
+        told: dict[str, Any] = {"waiting_for": "", "cores": placement.pin("exchange", config.placement),
+                                "niceness": placement.order("exchange", config.placement)}
         awake = placement.keep_awake(config.placement)
         if awake is not None:
             stack.callback(os.close, awake)

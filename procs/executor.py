@@ -25,8 +25,20 @@ from common.config import Config, load
 from common.decide import ALL_REASONS, Rules, answer, wish
 from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, WireError
 from common.fixed import text
-from common.gateways import (Absent, Acked, Ended, Event, Filled, Gateway, NoPortfolio, Portfolio, Throttled,
-                             Unanswered, Unknown, create)
+from common.gateways import (
+    Absent,
+    Acked,
+    Ended,
+    Event,
+    Filled,
+    Gateway,
+    NoPortfolio,
+    Portfolio,
+    Throttled,
+    Unanswered,
+    Unknown,
+    create,
+)
 from common.journal import Journal
 from common.layout import FLAG_VALID
 from common.ledger import ASK_AGAIN_NS, Ledger
@@ -50,6 +62,7 @@ TIMERS = ("ingest", "feature", "dispatch", "queue", "inference", "decide", "send
 DIFFERENCES = 3  #: a difference to the venue's positions counts once it was seen so often in a row
 _QUESTIONS = 8  #: asked in one turn
 _ENTRIES = 64  #: for the journal, before they are written although there is more to do
+_WAITED_NS = 1_000_000  # a prediction this old was not taken up at once
 _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
 _TIDY_NS = 30_000_000_000
@@ -113,9 +126,9 @@ class Executor(Stage):
         handled = 0
         newest: dict[int, Prediction] = {}
         inbox = self._inbox
-        while inbox.pending():
+        while (message := inbox.take()) is not None:
             try:
-                predictions = decode(inbox.recv(), Prediction)
+                predictions = decode(message, Prediction)
             except WireError as error:
                 self._telemetry.add("errors")
                 _log.error("%s", error)
@@ -125,6 +138,8 @@ class Executor(Stage):
                 held = newest.get(prediction.symbol)
                 if held is None or prediction.seq > held.seq or prediction.epoch != held.epoch:
                     newest[prediction.symbol] = prediction
+            if self._clock.monotonic_ns() - predictions[-1].end_ns > _WAITED_NS:
+                inbox.wait(0)  # it has stood in a queue: newer ones may stand behind it
         if handled:
             for prediction in newest.values():
                 self._consider(prediction)
@@ -145,7 +160,8 @@ class Executor(Stage):
     def wait(self, timeout_ms: float) -> None:
         gateway = self.gateway
         if self.ledger.entries:
-            return  # only look: if nothing has come, the next turn is idle and writes them down
+            self._inbox.wait(0)  # only look: if nothing has come, the next turn is idle and writes them down
+            return
         if not gateway.busy:
             self._inbox.wait(timeout_ms)
             return
@@ -161,7 +177,8 @@ class Executor(Stage):
         due = gateway.due_ns()
         if due:
             timeout_ms = min(timeout_ms, max(1, math.ceil((due - self._clock.monotonic_ns()) / 1e6)))
-        self._poller.wait(timeout_ms)
+        if self._inbox in self._poller.wait(timeout_ms):
+            self._inbox.wait(0)
 
     def on_close(self) -> None:
         """Hear what is under way, then write everything down. What stays unknown is asked for at the next start."""

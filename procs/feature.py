@@ -50,7 +50,7 @@ class Feature(Stage):
         self.dispatcher = Dispatcher(settings.dispatch == "every", int(settings.lease_ms * 1e6), settings.max_batch)
         self._base = {name: telemetry.get(name) for name in COUNTED + TOTALS}  # of the process before this one
         self._refs = self._rows = self._warm_rows = self._invalid = 0
-        self._next_turn = 0
+        self._next_turn = self._spent_ns = 0
 
     def on_start(self) -> bool:
         try:
@@ -84,6 +84,9 @@ class Feature(Stage):
             self._turn(now)
         while (assignment := self.dispatcher.next(now)) is not None:
             self._send(assignment, now)
+        if self._spent_ns:  # counted once the work is on its way
+            self._telemetry.observe("feature", self._spent_ns)
+            self._spent_ns = 0
         return handled
 
     def wait(self, timeout_ms: float) -> None:
@@ -136,7 +139,7 @@ class Feature(Stage):
                 dispatcher.withdraw(symbol, head - capacity * 3 // 4 + window)
         else:
             dispatcher.withdraw(symbol, head + 1)
-        self._telemetry.observe("feature", self._clock.monotonic_ns() - start)
+        self._spent_ns += self._clock.monotonic_ns() - start
 
     def _take(self, credit: Credit) -> None:
         if self.dispatcher.credit(credit.worker, credit.incarnation, credit.lease):

@@ -25,8 +25,8 @@ from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
 from common.wire import Credit, Prediction, Work, decode, encode
 
-COUNTERS = ("work", "rows", "predictions", "invalid", "cold", "model_errors", "stale_refs", "batches", "predictions_refused",
-            "credits_refused")
+COUNTERS = ("work", "rows", "predictions", "invalid", "cold", "model_errors", "stale_refs", "batches",
+            "predictions_refused", "credits_refused")
 TIMERS = ("inference",)
 VOLATILITY = "vol_100"  #: the column that scales the size of an order
 
@@ -87,14 +87,16 @@ class Inference(Stage):
                 self._predict(item, predictions)
             else:
                 self._predict_run(item, predictions)
-        self._telemetry.add("work", len(work))
-        self._telemetry.add("rows", asked)
-        if predictions:
-            self._telemetry.add("predictions", len(predictions))
-            if not self._predictions.send(encode(predictions)):
-                self._telemetry.add("predictions_refused", len(predictions))
+        # First what the executor waits for; counting comes last.
+        refused = predictions and not self._predictions.send(encode(predictions))
         self._lease = work[0].lease
         self._credit(asked, asked - len(predictions))
+        telemetry = self._telemetry
+        telemetry.add("work", len(work))
+        telemetry.add("rows", asked)
+        telemetry.add("predictions", len(predictions))
+        if refused:
+            telemetry.add("predictions_refused", len(predictions))
 
     def _predict(self, item: Work, predictions: list[Prediction]) -> None:
         """One row. The oldest row of the window is looked at before and after: the writer overwrites it first."""

@@ -89,7 +89,8 @@ class Replay:
             while (message := self._predictions.recv()) is not None:
                 found += decode(message, Prediction)
                 self._decisions.send(message)
-        self.executor.do_work()
+        while self.executor.do_work():
+            pass
         return found
 
     def summary(self) -> dict[str, Any]:

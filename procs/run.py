@@ -296,7 +296,8 @@ def _line(elapsed: float, interval: float, before: dict, now: dict, latency: dic
         return f"{(now[name] - before[name]) / interval:,.0f}/s"
 
     decided = latency.get("tick_to_decision", {"p50": 0, "p99": 0})
-    return (f"{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}  ticks {rate('ticks')}  predictions {rate('predictions')}"
+    return (f"{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}  ticks {rate('ticks')}"
+            f"  predictions {rate('predictions')}"
             f"  decisions {now['decisions']:,}  orders {now['orders']:,}  fills {now['fills']:,}"
             f"  position {now['position']:,.0f}  pnl {now['pnl']:+,.2f}"
             f"  tick-to-decision p50 {decided['p50']:,.0f} us p99 {decided['p99']:,.0f} us"
@@ -310,7 +311,8 @@ def _text(told: dict) -> str:
     lines.append("  " + ", ".join(f"{name} {told[name]:,}" for name in (
         "frames", "ticks", "rows", "predictions", "skipped", "decisions", "orders", "fills", "gaps")))
     lines.append(f"  position {told['position']:,.2f}, pnl {told['pnl']:+,.2f} "
-                 f"(realised {told['realised']:+,.2f}, unrealised {told['unrealised']:+,.2f}, fees {told['fees']:,.2f})")
+                 f"(realised {told['realised']:+,.2f}, unrealised {told['unrealised']:+,.2f}, "
+                 f"fees {told['fees']:,.2f}), over the life of the journal")
     if told["refusals"]:
         lines.append("  refused: " + ", ".join(f"{reason} {count:,}" for reason, count in told["refusals"].items()))
     for station, measured in told["latency_us"].items():

@@ -50,7 +50,8 @@ def _print(instance: str, stages: dict[str, dict], overview: Overview) -> None:
     for name, stage in stages.items():
         state = "ready" if stage["ready"] else "not responding" if stage["age_s"] > 2 else "waiting"
         waits = f" for {stage['waiting_for']}" if stage.get("waiting_for") else ""
-        print(f"  {name:<12} {state + waits:<28} pid {stage['pid']:<8} starts {stage['starts']}  errors {stage['errors']}")
+        print(f"  {name:<12} {state + waits:<28} pid {stage['pid']:<8} starts {stage['starts']}"
+              f"  errors {stage['errors']}")
         known = {"ready", "pid", "starts", "errors", "age_s", "waiting_for", "counters", "timers_us"}
         words = [f"{key}={_short(value)}" for key, value in stage.items() if key not in known]
         if words:
@@ -68,4 +69,6 @@ def _print(instance: str, stages: dict[str, dict], overview: Overview) -> None:
 
 
 def _short(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)

@@ -13,8 +13,8 @@ STAGES = {"exchange", "ingest", "feature", "inference", "executor"}
 OWNERS = {"zmq": "common/links.py", "multiprocessing": "common/shm.py", "onnxruntime": "common/model.py",
           "sqlite3": "common/journal.py"}
 #: modules of the pure core: no sockets, no clock, no files
-PURE = {"book", "decide", "dispatch", "events", "feature_kernel", "features", "fixed", "layout", "ledger", "market",
-        "matching", "orders", "positions", "risk", "scan", "sizing", "synthetic", "wire"}
+PURE = {"backoff", "book", "decide", "dispatch", "events", "feature_kernel", "features", "fixed", "layout", "ledger",
+        "market", "matching", "orders", "positions", "risk", "scan", "sizing", "synthetic", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
 IMPURE = {"socket", "ssl", "time", "asyncio", "threading", "subprocess", "sqlite3", "zmq", "pathlib"}
@@ -76,7 +76,7 @@ def test_every_module_says_what_it_is(path):
 
 def test_lines_are_no_longer_than_they_should_be():
     long = [f"{name_of(path)}:{number}" for path in MODULES
-            for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 118]
+            for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 120]
     assert not long
 
 

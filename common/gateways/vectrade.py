@@ -26,8 +26,18 @@ from common import fixed
 from common.config import ENV_BOT_KEY, Config
 from common.errors import ConfigError, VenueError
 from common.events import HttpRequest
-from common.gateways import (Absent, Acked, Ended, Event, Filled, NoPortfolio, Portfolio, Throttled, Unanswered,
-                             Unknown)
+from common.gateways import (
+    Absent,
+    Acked,
+    Ended,
+    Event,
+    Filled,
+    NoPortfolio,
+    Portfolio,
+    Throttled,
+    Unanswered,
+    Unknown,
+)
 from common.http import HttpClient, Reply
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position

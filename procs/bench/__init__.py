@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import click
 
@@ -25,8 +25,8 @@ from common.stage import exit_on_error
 
 DEFAULT = ("latency", "throughput", "overload", "frames", "features", "replay", "start")
 PARTS = (*DEFAULT, "placement")
-_SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 _ROOT = Path(__file__).resolve().parents[2]
+_SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
 
 
 @click.command()
@@ -35,15 +35,15 @@ _ROOT = Path(__file__).resolve().parents[2]
 @click.option("--quick", is_flag=True, help="A second of each: shows that it works, proves nothing.")
 @click.option("--long", is_flag=True, help="60 s of overload, and twice as long for latency.")
 @click.option("--placement", "with_placement", is_flag=True, help="Also: what pinning and staying awake give.")
-@click.option("--rate", type=click.FloatRange(100, 20_000), default=2000.0, show_default=True, help="Ticks/s for latency.")
+@click.option("--rate", type=click.FloatRange(100, 20_000), default=2000.0, show_default=True,
+              help="Ticks/s for latency.")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Rounds of latency (default 3).")
 @click.option("--workers", type=click.IntRange(1, 64), help="Inference workers (default: of the configuration).")
 @click.option("--model", type=click.Path(exists=True, dir_okay=False), help="Small model, for latency.")
 @click.option("--recordings", envvar="ALPHA_RECORDINGS", type=click.Path(file_okay=False),
               help="Folder with recorded usdm_*.gz files ($ALPHA_RECORDINGS).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def bench(path: str | None, names: tuple[str, ...], quick: bool, long: bool, with_placement: bool, rate: float,
-          rounds: int | None, workers: int | None, model: str | None, recordings: str | None, as_json: bool) -> None:
+def bench(path: str | None, names: tuple[str, ...], with_placement: bool, as_json: bool, **options: Any) -> None:
     """Measure this installation on this machine, beside the floor and the article's architecture.
 
     \b
@@ -59,17 +59,17 @@ def bench(path: str | None, names: tuple[str, ...], quick: bool, long: bool, wit
         from procs.bench.table import Others, Part, machine, machine_line
 
         wanted = [name for name in PARTS if name in (names or DEFAULT) or (with_placement and name == "placement")]
-        told = {"command": shlex.join(["alpha", *sys.argv[1:]]), "machine": machine(), "quick": quick}
-        say, show = _progress(), print if not as_json else lambda *_: None
+        told = {"command": shlex.join(["alpha", *sys.argv[1:]]), "machine": machine(), "quick": options["quick"]}
+        say, show = _progress(), (lambda text: None) if as_json else (lambda text: print(text, flush=True))
         show(machine_line(told["machine"]) + "\n")
         began, parts = time.monotonic(), []
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             with Bed(path) as bed:
-                parts_of = _parts(bed, say, path, quick, long, rate, rounds, workers, model, recordings)
+                measuring = _parts(bed, say, path, **options)
                 for name in wanted:
                     others = Others()
-                    part = _attempt(name, parts_of[name], Part)
+                    part = _attempt(name, measuring[name], Part)
                     part.others = others.cores()
                     parts.append(part)
                     say("")
@@ -81,28 +81,32 @@ def bench(path: str | None, names: tuple[str, ...], quick: bool, long: bool, wit
         goals = [goal for part in parts for goal in part.goals]
         if as_json:
             print(json.dumps(told, indent=1))
-        else:
-            print(f"{told['command']}: {sum(goal.met for goal in goals)} of {len(goals)} goals met, {told['seconds']:.0f} s. All of it on one "
-                  "machine over loopback: no network, no venue, no TLS." + (" --quick proves nothing." if quick else ""))
+        show(f"{told['command']}: {sum(goal.met for goal in goals)} of {len(goals)} goals met, "
+             f"{told['seconds']:.0f} s. All of it on one machine over loopback: no network, no venue, no TLS."
+             + (" --quick proves nothing." if options["quick"] else ""))
         sys.exit(1 if any(part.error for part in parts) else 0)
 
 
-def _parts(bed, say, path, quick, long, rate, rounds, workers, model, recordings) -> dict[str, Callable]:
+def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordings) -> dict[str, Callable]:
     """The parts, ready to be called."""
     from procs.bench import live, local
     from procs.bench.model import dense
 
     config = load(path)
-    wide = _ROOT / "models" / "bench_w100.onnx"
     small = Path(model).resolve() if model else config.path(config.inference.model)
     if not small.exists():
-        raise ConfigError("there is no model to measure with", where=f"inference.model={small}", remedy="name one: --model")
+        raise ConfigError("there is no model to measure with", where=f"inference.model={small}",
+                          remedy="name one with --model")
+    if recordings and not local.recorded(recordings):
+        raise ConfigError("no recordings to measure with", where=f"{recordings}: no {local.FILES}",
+                          remedy="leave --recordings out to measure with synthetic frames")
+    folder = recordings or (str(_SHARED) if _SHARED.is_dir() else "")
+    wide = _ROOT / "models" / "bench_w100.onnx"
     run = live.Run(
         bed, say, list(config.market.symbols), small,
         wide if wide.exists() else dense(bed.folder / "wide.onnx", window=100),
         workers or config.inference.workers, rate, rounds or (1 if quick else 3),
         seconds=1.0 if quick else 10.0 if long else 5.0, overload_s=2.0 if quick else 60.0 if long else 20.0)
-    folder = recordings or (str(_SHARED) if _SHARED.is_dir() else "")
     return {"latency": lambda: live.latency(run), "throughput": lambda: live.throughput(run),
             "overload": lambda: live.overload(run), "placement": lambda: live.placement(run),
             "frames": lambda: local.frames(run, folder), "features": lambda: local.features(run),

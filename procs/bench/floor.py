@@ -124,6 +124,7 @@ def main(station: str) -> None:
     placement.pin(STATIONS[station], config.placement)
     awake = placement.keep_awake(config.placement)  # noqa: F841  in force while it is open
     turn = globals()[station](config, Network(config.run_dir))
+    placement.order(STATIONS[station], config.placement)
     placement.freeze_collector(config.placement)
     while True:
         turn()

@@ -6,6 +6,7 @@ help the others too.
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Callable
 
 import numpy as np
 
+from common.config import Placement
 from common.features import WARM_UP
 from procs.bench.article import Article
 from procs.bench.bed import TIMER, Bed, cpu_s, latency_us, memory_mb
@@ -124,7 +126,8 @@ def latency(run: Run) -> Part:
     pooled = {name: latency_us(sum(one.decided for one in many)) for name, many in found.items()}
     for name, many in found.items():
         medians, frames = [latency_us(one.decided)["p50"] for one in many], sum(one.frames for one in many)
-        part.lines.append(latency_line(name, pooled[name], f"decided of {frames:,}; p50 by round {min(medians):,.0f} to "
+        part.lines.append(latency_line(name, pooled[name],
+                                       f"decided of {frames:,}; p50 by round {min(medians):,.0f} to "
                                        f"{max(medians):,.0f} us"))
         part.figures[name] = {**pooled[name], "frames": frames, "p50_by_round": medians,
                               "source_late_us": [one.late_us for one in many],
@@ -151,7 +154,8 @@ def latency(run: Run) -> Part:
 
 def throughput(run: Run) -> Part:
     model = describe(run.wide_model)
-    part = Part("throughput", f"sustained ticks/s end to end, every tick predicted and none lost, model {model['file']}, "
+    part = Part("throughput",
+                f"sustained ticks/s end to end, every tick predicted and none lost, model {model['file']}, "
                 f"window {model['window']}")
     settings = run.settings(run.wide_model)
     warm = run.warm_frames(model["window"])
@@ -290,11 +294,12 @@ def _overloaded(run: Run, model: Path, symbols: int) -> dict[str, Any]:
 
 def placement(run: Run) -> Part:
     """Latency of ours with each of its helps switched off."""
-    part = Part("placement", f"latency of ours at {run.rate:,.0f} ticks/s with each help switched off, {run.rounds} rounds")
+    part = Part("placement",
+                f"latency of ours at {run.rate:,.0f} ticks/s with each help switched off, {run.rounds} rounds")
+    helps = [item.name for item in dataclasses.fields(Placement) if item.type is bool]
     variants: dict[str, dict[str, Any]] = {
-        "all on": {}, "not pinned": {"PLACEMENT__PIN": False}, "cores may sleep": {"PLACEMENT__KEEP_AWAKE": False},
-        "collector on": {"PLACEMENT__FREEZE_GC": False},
-        "all off": {f"PLACEMENT__{key}": False for key in ("PIN", "KEEP_AWAKE", "FREEZE_GC")}}
+        "all on": {}, **{f"without {key}": {f"PLACEMENT__{key.upper()}": False} for key in helps},
+        "all off": {f"PLACEMENT__{key.upper()}": False for key in helps}}
     window = describe(run.model)["window"]
     tape = run.tape(run.warm_frames(window) + round(run.seconds * run.rate) + 100, run.rate)
     found: dict[str, list[np.ndarray]] = {name: [] for name in variants}

@@ -59,7 +59,8 @@ class Part:
     def tree(self) -> dict[str, Any]:
         return {"title": self.title, **self.figures,
                 "goals": [{**asdict(goal), "met": goal.met} for goal in self.goals],
-                "not_shown": self.hides, "cores_used_by_others": round(self.others, 3), **({"error": self.error} if self.error else {})}
+                "not_shown": self.hides, "cores_used_by_others": round(self.others, 3),
+                **({"error": self.error} if self.error else {})}
 
 
 def latency_line(name: str, measured: dict[str, float], more: str = "") -> str:

@@ -7,8 +7,18 @@ from common import layout
 from common.clock import SystemClock
 from common.config import Config, Executor, Market
 from common.fixed import SCALE
-from common.gateways import (GATEWAYS, Absent, Acked, Ended, Filled, NoPortfolio, Portfolio, Unanswered, Unknown,
-                             create)
+from common.gateways import (
+    GATEWAYS,
+    Absent,
+    Acked,
+    Ended,
+    Filled,
+    NoPortfolio,
+    Portfolio,
+    Unanswered,
+    Unknown,
+    create,
+)
 from common.orders import BUY, SELL, TERMINAL, Order
 from common.positions import Position
 from common.ring import Books

@@ -7,8 +7,26 @@ from hypothesis import strategies as st
 
 from common import captures, fixed
 from common.clock import ManualClock
-from common.layout import (ASK_PX, ASK_QTY, BID_PX, BID_QTY, BOOK_NS, EVENT_NS, FLAG_RESET, FLAG_VALID, FLAGS, KIND,
-                           KIND_BOOK, KIND_STATE, KIND_TRADE, RECV_NS, SEQ, TRADE_PX, TRADE_QTY, VENUE_ID)
+from common.layout import (
+    ASK_PX,
+    ASK_QTY,
+    BID_PX,
+    BID_QTY,
+    BOOK_NS,
+    EVENT_NS,
+    FLAG_RESET,
+    FLAG_VALID,
+    FLAGS,
+    KIND,
+    KIND_BOOK,
+    KIND_STATE,
+    KIND_TRADE,
+    RECV_NS,
+    SEQ,
+    TRADE_PX,
+    TRADE_QTY,
+    VENUE_ID,
+)
 from common.market import KEPT, KEPT_BYTES, Market, State, warm_up
 from common.ring import Books
 from common.venues import create

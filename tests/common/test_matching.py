@@ -8,8 +8,24 @@ from hypothesis import strategies as st
 from common import fixed, matching
 from common.errors import ContractError
 from common.fixed import SCALE
-from common.matching import (LIFETIMES, OPENING_CASH, TYPES, Accepted, Cancelled, Filled, Matching, Plan, Refused,
-                             Rejected, Request, Triggered, amount, parse_request, record_event, record_line)
+from common.matching import (
+    LIFETIMES,
+    OPENING_CASH,
+    TYPES,
+    Accepted,
+    Cancelled,
+    Filled,
+    Matching,
+    Plan,
+    Refused,
+    Rejected,
+    Request,
+    Triggered,
+    amount,
+    parse_request,
+    record_event,
+    record_line,
+)
 
 P = fixed.parse
 BOOK = ([(P("99"), P("5")), (P("98"), P("10"))], [(P("101"), P("5")), (P("102"), P("10"))])

@@ -46,6 +46,22 @@ print(pin("feature", Placement(pin=False)) == before)
     assert out == b"True\n"
 
 
+def test_the_stage_nearest_to_the_order_goes_first_unless_it_is_switched_off():
+    program = """
+import sys
+from common.config import Placement
+from common.placement import order
+print(order(sys.argv[1], Placement(downstream_first=sys.argv[2] == "on")))
+"""
+    def niceness(stage: str, switch: str) -> int:
+        return int(subprocess.check_output([sys.executable, "-c", program, stage, switch],
+                                           cwd=Path(__file__).resolve().parents[2]))
+
+    base = niceness("executor", "off")
+    assert [niceness(stage, "on") - base for stage in ("executor", "inference", "feature")] == [0, 3, 6]
+    assert niceness("feature", "off") == base
+
+
 def test_cores_are_kept_awake_only_where_it_is_wanted():
     assert keep_awake(Placement(keep_awake=False)) is None
     fd = keep_awake(Placement())

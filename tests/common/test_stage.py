@@ -44,7 +44,8 @@ def start(instance, run_dir):
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=Path(__file__).resolve().parents[2],
-            env={**os.environ, "ALPHA_INSTANCE__NAME": instance, "ALPHA_INSTANCE__RUN_DIR": str(run_dir), **environment})
+            env={**os.environ, "ALPHA_INSTANCE__NAME": instance,
+                 "ALPHA_INSTANCE__RUN_DIR": str(run_dir), **environment})
         started.append(process)
         return process
 

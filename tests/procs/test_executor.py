@@ -17,7 +17,8 @@ import pytest
 
 from common import killswitch, layout, shm
 from common.clock import ManualClock
-from common.config import Config, Executor as ExecutorSettings, Instance, Market, Risk
+from common.config import Config, Instance, Market, Risk
+from common.config import Executor as ExecutorSettings
 from common.decide import ALL_REASONS
 from common.fixed import SCALE, text
 from common.gateways import create

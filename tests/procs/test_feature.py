@@ -5,7 +5,8 @@ import pytest
 
 from common import layout
 from common.clock import ManualClock
-from common.config import Config, Feature as Settings
+from common.config import Config
+from common.config import Feature as Settings
 from common.features import COLUMNS, WARM_UP
 from common.links import LocalLink
 from common.ring import Books, Rows

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from common import shm
+from common.features import COLUMNS, SCHEMA_HASH
 from common.journal import Reader
+from common.links import Network
 from common.matching import Matching
 from common.ring import Rows
-from common.features import COLUMNS, SCHEMA_HASH
-from common.links import Network
 from common.wire import Prediction, decode
 from tests.pipeline import Pipeline, command, environment
 from tests.waiting import until

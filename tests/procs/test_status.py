@@ -3,8 +3,8 @@
 import json
 import time
 
-from tests.pipeline import command, environment
 from common.telemetry import Telemetry
+from tests.pipeline import command, environment
 
 
 def test_nothing_running_is_told_and_gives_7(instance, run_dir, tmp_path):

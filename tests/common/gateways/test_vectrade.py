@@ -8,8 +8,18 @@ from common.clock import ManualClock, SystemClock
 from common.config import Config, Executor, Instrument, Market
 from common.errors import ConfigError
 from common.fixed import SCALE
-from common.gateways import (Absent, Acked, Ended, Filled, NoPortfolio, Portfolio, Throttled, Unanswered, Unknown,
-                             vectrade)
+from common.gateways import (
+    Absent,
+    Acked,
+    Ended,
+    Filled,
+    NoPortfolio,
+    Portfolio,
+    Throttled,
+    Unanswered,
+    Unknown,
+    vectrade,
+)
 from common.orders import BUY, SELL, Order, State
 from tests.standin import StandIn
 from tests.waiting import until
