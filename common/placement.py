@@ -82,7 +82,9 @@ def freeze_collector(placement: Placement) -> bool:
     if placement.freeze_gc:
         gc.freeze()
         gc.disable()
-    return not gc.isenabled()
+    else:
+        gc.enable()
+    return placement.freeze_gc
 
 
 def die_with_parent() -> None:

@@ -53,6 +53,7 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
     Raises InstanceError if the stage runs already. `core` names the placement (workers share one)."""
     if os.environ.get(SUPERVISED):
         placement.die_with_parent()
+    gc.disable()  # until all is loaded: `freeze_collector` has the word then
     start_log(name, config)
     log = logging.getLogger(name)
     stopping: list[int] = []

@@ -58,6 +58,7 @@ class Feature(Stage):
         except FileNotFoundError:
             self._telemetry.tell({"waiting_for": "the books ring, which ingest makes"})
             return False
+        self._telemetry.tell({"waiting_for": "its kernels, compiled at the first start"})
         self._begin(books)
         for symbol, head in enumerate(self._done):
             if head:

@@ -111,12 +111,15 @@ class Session:
         try:
             self._check()
             started = time.monotonic()
+            check = self._check_model()
             supervisor = self._start()
             try:
-                self._await_ready(supervisor)
+                self._await_ready(supervisor, check)
                 first_decision = self._show(started, seconds, supervisor)
             finally:
                 self._end(supervisor)
+                check.kill()
+                check.wait()
             told = self._summary(started, first_decision)
         finally:
             os.close(lock)
@@ -158,18 +161,18 @@ class Session:
                                     remedy="stop what listens there, or set ALPHA_EXCHANGE__PORT with "
                                            "ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and "
                                            "ALPHA_EXECUTOR__BASE_URL") from None
-        self._say("compiling kernels (seconds, the first time)", passing=True)
-        self._tool("warm")
-        self._say("checking the model", passing=True)
-        self._tool("inference", "--check")
 
-    def _tool(self, *arguments: str) -> None:
-        """One of our own commands as a short process, so that its imports stay out of this one."""
-        done = subprocess.run([sys.executable, "-m", "procs.cli", *arguments], env=self._stage_environment(),
-                              capture_output=True, text=True, cwd=ROOT)
-        if done.returncode:
-            error = AlphaError(done.stderr.strip().removeprefix("alpha: ") or f"alpha {arguments[0]} failed")
-            error.exit_code = done.returncode
+    def _check_model(self) -> subprocess.Popen:
+        """Begins to load the model in a process of its own, beside the stages that start: a wrong one is told in
+        its own words."""
+        return subprocess.Popen([sys.executable, "-m", "procs.cli", "inference", "--check"], cwd=ROOT, text=True,
+                                env=self._stage_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    @staticmethod
+    def _refuse_wrong_model(check: subprocess.Popen) -> None:
+        if check.poll():
+            error = AlphaError(check.stderr.read().strip().removeprefix("alpha: ") or "the model cannot be loaded")
+            error.exit_code = check.returncode
             raise error
 
     def _stage_environment(self) -> dict[str, str]:
@@ -190,9 +193,10 @@ class Session:
                                 env=self._stage_environment(), cwd=self.config.base, start_new_session=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=become_child)
 
-    def _await_ready(self, supervisor: subprocess.Popen) -> None:
+    def _await_ready(self, supervisor: subprocess.Popen, check: subprocess.Popen) -> None:
         limit = time.monotonic() + _START_LIMIT_S
         while not self._stopping:
+            self._refuse_wrong_model(check)
             self.overview.refresh()
             waiting = [name for name in self.stages if not self.overview.ready(name)]
             if not waiting:
@@ -204,7 +208,7 @@ class Session:
                 raise ResourceError(f"stage {failed or waiting[0]} does not start",
                                     where=self._last_words(failed or waiting[0]),
                                     remedy=f"see {self.config.state_dir / 'log'}")
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def _waits(self, stage: str) -> str:
         telemetry = self.overview.stages.get(stage)

@@ -16,6 +16,7 @@ it checks no sequence, keeps no journal and knows no risk limit.
 import asyncio
 import math
 import multiprocessing
+import os
 import queue
 import signal
 import sys
@@ -107,7 +108,7 @@ class Pipeline:
 
     def __init__(self, config: Config, wait: bool) -> None:
         self._config, self._wait = config, wait
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("fork")  # the default on Linux for long
         path = str(config.path(config.inference.model))
         self._windows, self._predictions = context.Queue(maxsize=_QUEUE), context.Queue()
         self._window = describe(config.path(config.inference.model))["window"]
@@ -115,10 +116,16 @@ class Pipeline:
         self._orders: list[dict[str, Any]] = []
         self._telemetry = Telemetry.create(config.instance.name, "article", ("decisions", "orders", "rows", "dropped"),
                                            (TIMER,))
-        self._windows.cancel_join_thread()  # what is on it at the end may be lost
-        context.Process(target=work, args=(path, self._windows, self._predictions), daemon=True).start()
+        self._worker = context.Process(target=work, args=(path, self._windows, self._predictions), daemon=True)
+        self._worker.start()
         self._predictions.get()  # the worker is ready
         threading.Thread(target=self._route, daemon=True).start()
+
+    def stop(self) -> None:
+        """At once, whatever stands in the queues."""
+        self._worker.terminate()
+        self._worker.join()
+        os._exit(0)
 
     async def run(self) -> None:
         names = list(self._symbols)
@@ -171,6 +178,7 @@ class Pipeline:
 
 def work(path: str, windows: Any, predictions: Any) -> None:
     """The worker process."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     placement.die_with_parent()
     network = session(path, defaults=True)
     told = network.get_inputs()[0]
@@ -204,8 +212,9 @@ class Article:
 
 
 def main(*arguments: str) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # and the worker with it
-    asyncio.run(Pipeline(load(), "--wait" in arguments).run())
+    pipeline = Pipeline(load(), "--wait" in arguments)
+    signal.signal(signal.SIGTERM, lambda *_: pipeline.stop())
+    asyncio.run(pipeline.run())
 
 
 if __name__ == "__main__":

@@ -122,6 +122,18 @@ class Bed:
         return value
 
 
+def settled(read: Callable[[], T], quiet_s: float = 0.12, limit_s: float = 10.0) -> tuple[T, float]:
+    """The value of `read` once it has not changed for `quiet_s`, and after how many seconds it last did."""
+    start = moved = time.monotonic()
+    before = read()
+    while time.monotonic() - moved < quiet_s and time.monotonic() - start < limit_s:
+        time.sleep(0.005)
+        now = read()
+        if now != before:
+            before, moved = now, time.monotonic()
+    return before, moved - start
+
+
 def attached(instance: str, stage: str) -> Telemetry | None:
     """The telemetry of a stage that is ready, or None."""
     try:

@@ -112,7 +112,8 @@ class Floor:
         self.telemetry = bed.until(lambda: attached(instance_of(environment), "floor"), "the start of the floor")
 
     def ready(self) -> None:
-        """Nothing more to wait for once the source has a subscriber."""
+        """The first frames, which come with the subscription, have gone all the way."""
+        self._bed.until(lambda: self.telemetry.get("decisions"), "the first frame through the floor")
 
     def stop(self) -> None:
         self._bed.stop(self.processes)

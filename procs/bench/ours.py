@@ -4,11 +4,10 @@ Started one by one and not under supervisord, so that what is measured is the st
 a journal of its own; orders go to the paper book.
 """
 
-import time
 from typing import Any
 
 from common.overview import Overview
-from procs.bench.bed import Bed, config_of, cpu_s, instance_of
+from procs.bench.bed import Bed, config_of, cpu_s, instance_of, settled
 
 #: counters that must stay at rest while nothing is lost
 LOSSES = (("feature", "skipped"), ("feature", "lost"), ("feature", "lapped"), ("inference", "invalid"),
@@ -54,20 +53,12 @@ class Ours:
                 "warm": get("feature", "warm_rows"), "offered": get("feature", "offered"),
                 "dispatched": get("feature", "dispatched"), "skipped": get("feature", "skipped"),
                 "waiting": get("feature", "waiting"), "predictions": get("inference", "predictions"),
-                "decided": get("executor", "decisions") + get("executor", "superseded"),
-                "superseded": get("executor", "superseded"),
+                "decisions": get("executor", "decisions"), "superseded": get("executor", "superseded"),
                 "losses": sum(get(stage, counter) for stage, counter in LOSSES)}
 
-    def settle(self, seconds: float = 2.0) -> tuple[dict[str, int], float]:
-        """Counts once nothing moves any more, and after how many seconds the last decision was seen."""
-        start = moved = time.monotonic()
-        before = self.counts()
-        while time.monotonic() - moved < 0.12 and time.monotonic() - start < seconds:
-            time.sleep(0.005)
-            now = self.counts()
-            if now != before:
-                before, moved = now, time.monotonic()
-        return before, moved - start
+    def settle(self) -> tuple[dict[str, int], float]:
+        """Counts once nothing moves any more, and after how many seconds the last change was seen."""
+        return settled(self.counts)
 
     def in_force(self) -> dict[str, Any]:
         """What the stages say of their placement."""
