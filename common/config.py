@@ -67,7 +67,7 @@ class Ring:
 class Feature:
     dispatch: str = "newest"  #: "newest": superseded rows are skipped; "every": each row is predicted
     lease_ms: float = 250.0  #: a worker that holds work for longer has lost it
-    max_batch: int = 8  #: rows in one message to a worker
+    max_batch: int = 0  #: most rows in one message to a worker; 0: one with "newest", for freshness, 32 with "every"
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _check(config: Config) -> None:
         need(size >= 1024 and size & (size - 1) == 0, key, size, "use a power of two, 1024 or more")
     need(config.feature.dispatch in ("newest", "every"), "feature.dispatch", config.feature.dispatch,
          'use "newest" or "every"')
-    need(1 <= config.feature.max_batch <= 256, "feature.max_batch", config.feature.max_batch, "use 1 to 256")
+    need(0 <= config.feature.max_batch <= 256, "feature.max_batch", config.feature.max_batch, "use 0 to 256")
     need(1 <= config.inference.workers <= 64, "inference.workers", config.inference.workers, "use 1 to 64")
     need(0 <= config.decision.threshold < 0.5, "decision.threshold", config.decision.threshold,
          "use 0 or more, below 0.5")

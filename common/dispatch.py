@@ -4,7 +4,7 @@ Feature keeps two sets: symbols that have a row nobody was given, and workers th
 non-empty the symbols that have waited longest go, in one message, to the worker that became idle last: its caches
 are warm and its core awake, and under light load the others sleep instead of taking turns at being cold. A
 worker earns its next work by returning a credit; if it does not within its lease, the rows it held count as
-lost and its newest go back to the set, unless newer ones have taken their place.
+lost, and go back to the set unless newer ones of their symbol have been given out or wait.
 
 Two policies. "newest": a symbol offers only its newest row, and every row passed over is counted as skipped.
 "every": a symbol offers the run of its rows not yet given out, cut only by what the ring still holds.
@@ -60,6 +60,7 @@ class Dispatcher:
     _waiting: OrderedDict[int, Item] = field(default_factory=OrderedDict)
     _idle: list[int] = field(default_factory=list)
     _workers: dict[int, _Worker] = field(default_factory=dict)
+    _given: dict[int, int] = field(default_factory=dict)  #: symbol -> newest row given out
     _leases: int = 0
 
     def offer(self, symbol: int, first: int, last: int) -> None:
@@ -120,6 +121,7 @@ class Dispatcher:
                 self._waiting.move_to_end(symbol, last=False)
                 item = Item(symbol, item.first, item.first + room - 1)
             items.append(item)
+            self._given[symbol] = item.last
             room -= item.last - item.first + 1
         self._leases += 1
         self.dispatched += self.max_batch - room
@@ -134,7 +136,8 @@ class Dispatcher:
         """Workers whose lease has run out; they get nothing more until they greet or finish."""
         late = [number for number, worker in self._workers.items()
                 if worker.lease is not None and now_ns >= worker.lease.deadline_ns]
-        for number in late:
+        # The latest work first: what is newest takes its place before older rows ask for it, and runs join up.
+        for number in sorted(late, key=lambda number: -self._workers[number].lease.number):
             self._lose(number, self._workers[number])
         return late
 
@@ -142,6 +145,7 @@ class Dispatcher:
         """The rows of this stream are gone: nothing of it is given out any more. Workers stay known."""
         self.skipped += self.waiting
         self._waiting.clear()
+        self._given.clear()
         for worker in self._workers.values():
             if worker.lease is not None:
                 self.lost += sum(item.last - item.first + 1 for item in worker.lease.items)
@@ -176,6 +180,8 @@ class Dispatcher:
         items, worker.lease = worker.lease.items, None
         for item in items:
             self.lost += item.last - item.first + 1
+            if not self.every and item.last < self._given.get(item.symbol, 0):
+                continue  # newer rows of the symbol have been given out since
             if item.symbol not in self._waiting:
                 self.offered += item.last - item.first + 1
                 self._waiting[item.symbol] = item

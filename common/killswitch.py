@@ -1,6 +1,6 @@
-"""The kill switch: a file. While `<run_dir>/halt.json` exists, no order leaves and working ones are cancelled.
+"""The kill switch: a file. While `<state_dir>/halt.json` exists, no order leaves and working ones are cancelled.
 
-A file works from any process, outlives a restart of everything but the machine, and costs the executor one `stat`
+A file works from any process, outlives a restart of everything, the machine included, and costs the executor one `stat`
 before each order. The executor uses it too when it halts itself, so that there is one place to look and one
 way back: `resume`. Its existence is what halts; what it says is for people.
 
@@ -25,26 +25,26 @@ class Halt(NamedTuple):
     why: str
 
 
-def halt(run_dir: Path, reason: str, who: str = "user") -> Halt:
+def halt(state_dir: Path, reason: str, who: str = "user") -> Halt:
     """Stop trading. An earlier halt stays as it is: the first reason is the one to look into."""
-    found = state(run_dir)
+    found = state(state_dir)
     if found is None:
         found = Halt(who, time.time_ns(), reason)
-        _write(run_dir / FILE, found._asdict())
+        _write(state_dir / FILE, found._asdict())
     return found
 
 
-def resume(run_dir: Path) -> Halt | None:
+def resume(state_dir: Path) -> Halt | None:
     """Allow trading again; returns the halt that is lifted, None if there was none."""
-    found = state(run_dir)
-    (run_dir / FILE).unlink(missing_ok=True)
+    found = state(state_dir)
+    (state_dir / FILE).unlink(missing_ok=True)
     return found
 
 
-def state(run_dir: Path) -> Halt | None:
+def state(state_dir: Path) -> Halt | None:
     """The halt in force, or None."""
     try:
-        text = (run_dir / FILE).read_text()
+        text = (state_dir / FILE).read_text()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -68,13 +68,13 @@ def present(path: str | Path) -> bool:
     return True
 
 
-def arm(run_dir: Path, who: str = "user") -> None:
+def arm(state_dir: Path, who: str = "user") -> None:
     """Allow trading on a live venue until the executor starts again."""
-    _write(run_dir / ARMED_FILE, {"who": who, "when_ns": time.time_ns()})
+    _write(state_dir / ARMED_FILE, {"who": who, "when_ns": time.time_ns()})
 
 
-def disarm(run_dir: Path) -> None:
-    (run_dir / ARMED_FILE).unlink(missing_ok=True)
+def disarm(state_dir: Path) -> None:
+    (state_dir / ARMED_FILE).unlink(missing_ok=True)
 
 
 def _write(path: Path, told: dict) -> None:

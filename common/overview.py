@@ -32,7 +32,7 @@ class Overview:
         prefix = shm.block_name(self.instance, "telemetry-")
         for name in shm.leaked(self.instance):
             stage = name.removeprefix(prefix)
-            if not name.startswith(prefix) or "." in stage:
+            if not name.startswith(prefix) or "." in stage:  # a dot: not published yet
                 continue
             known = self.stages.get(stage)
             if known is None or known.block.retired:

@@ -58,7 +58,7 @@ else:
 
 def block_name(instance: str, name: str) -> str:
     """The name under /dev/shm of block `name` of `instance`, private to this user."""
-    return f"alpha-{os.getuid()}-{instance}-{name}"
+    return f"alpha-{os.getuid()}-{instance}.{name}"  # no instance has a dot in its name
 
 
 class _Mapping(shared_memory.SharedMemory):
@@ -117,7 +117,7 @@ class Block:
             except BaseException:
                 os.close(old)
                 raise
-            if block and block.hash == hashlib.sha256(text).digest() and block.size == size:
+            if block and not block.retired and block.hash == hashlib.sha256(text).digest() and block.size == size:
                 block._put(_PID, os.getpid())
                 block._put(_GENERATION, block.generation + 1)
                 return block
@@ -225,6 +225,8 @@ def sweep(instance: str) -> list[str]:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _readable(fd):
+                os.pwrite(fd, struct.pack("<q", 1), _RETIRED)  # whoever still reads it is to attach again
             _remove(path.name)
             swept.append(path.name)
         except BlockingIOError:
@@ -232,6 +234,22 @@ def sweep(instance: str) -> list[str]:
         finally:
             os.close(fd)
     return swept
+
+
+def held(instance: str) -> list[str]:
+    """Names of the blocks of `instance` whose writers live."""
+    found = []
+    for name in leaked(instance):
+        fd = _open(name)
+        if fd is None:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found.append(name)
+        finally:
+            os.close(fd)
+    return found
 
 
 def leaked(instance: str) -> list[str]:

@@ -51,7 +51,8 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
     """Run a stage as this process until SIGTERM or SIGINT; returns after an orderly end.
 
     Raises InstanceError if the stage runs already. `core` names the placement (workers share one)."""
-    if os.environ.get(SUPERVISED):
+    supervised = bool(os.environ.get(SUPERVISED))
+    if supervised:
         placement.die_with_parent()
     gc.disable()  # until all is loaded: `freeze_collector` has the word then
     start_log(name, config)
@@ -62,36 +63,53 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
     private_folder(config.run_dir)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock_file(config.run_dir / f"stage.{name}.lock", f"stage {name}"))
-        cores = placement.pin(core or name, config.placement)
-        awake = placement.keep_awake(config.placement)
-        if awake is not None:
-            stack.callback(os.close, awake)
+        placement.pin(core or name, config.placement)
         telemetry = Telemetry.create(config.instance.name, name, counters, timers)
-        stack.callback(telemetry.close)
-        network = Network(config.run_dir)
-        stack.callback(network.close)
-        stage = build(network, telemetry)
-        stack.callback(stage.on_close)
-        # Now that the threads of zmq run: they only carry bytes, and are to go before all that computes.
-        niceness = placement.order(core or name, config.placement)
-        # A signal handler only notes the signal; the loop sees it within one idle turn.
-        while not stopping and not stage.on_start():
-            telemetry.set("heartbeat_ns", time.monotonic_ns())
-            time.sleep(0.02)
-        frozen = placement.freeze_collector(config.placement)
-        telemetry.tell({**telemetry.told(), "waiting_for": "", "cores": cores, "niceness": niceness,
-                        "kept_awake": awake is not None, "collector_frozen": frozen})
-        telemetry.set("ready", 1)
-        log.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
         try:
-            _loop(stage, network, telemetry, stopping)
+            _live(core or name, config, telemetry, build, stopping, log, supervised)
         except Exception as error:
+            # Under a supervisor the blocks stay, as after `kill -9`: the next start counts on and the crash is seen.
             telemetry.add("errors")
+            telemetry.set("ready", 0)
+            if not supervised:
+                telemetry.close()
             if isinstance(error, AlphaError):
                 raise
             log.exception("crashed")
             sys.exit(1)
+        telemetry.close()
+
+
+def _live(core: str, config: Config, telemetry: Telemetry, build: Callable[[Network, Telemetry], Stage],
+          stopping: list[int], log: logging.Logger, supervised: bool) -> None:
+    """From building the stage to closing it."""
+    with contextlib.ExitStack() as stack:
+        cores = sorted(os.sched_getaffinity(0))
+        awake = placement.keep_awake(config.placement)
+        if awake is not None:
+            stack.callback(os.close, awake)
+        network = Network(config.run_dir)
+        stack.callback(network.close)
+        stage = build(network, telemetry)
+        # Now that the threads of zmq run: they only carry bytes, and are to go before all that computes.
+        niceness = placement.order(core, config.placement)
+        try:
+            # A signal handler only notes the signal; the loop sees it within one idle turn.
+            while not stopping and not stage.on_start():
+                telemetry.set("heartbeat_ns", time.monotonic_ns())
+                time.sleep(0.02)
+            frozen = placement.freeze_collector(config.placement)
+            telemetry.tell({**telemetry.told(), "waiting_for": "", "cores": cores, "niceness": niceness,
+                            "kept_awake": awake is not None, "collector_frozen": frozen})
+            telemetry.set("ready", 1)
+            log.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
+            _loop(stage, network, telemetry, stopping)
+        except Exception:
+            if not supervised:
+                stage.on_close()
+            raise
         log.info("stopping")
+        stage.on_close()
 
 
 def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[int]) -> None:

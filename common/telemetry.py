@@ -56,6 +56,7 @@ class Telemetry:
         telemetry.set("pid", os.getpid())
         telemetry.add("starts")
         telemetry.set("started_ns", time.monotonic_ns())
+        telemetry.set("heartbeat_ns", time.monotonic_ns())
         telemetry.set("ready", 0)
         return telemetry
 

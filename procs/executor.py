@@ -3,7 +3,7 @@
     in    predictions  Prediction, from every worker; of several of one symbol only the newest counts
     out   orders       through the gateway that the configuration names, each in the journal before it leaves
     file  journal.db   in the state folder: what was meant, and what came of it
-    file  halt.json    in the run folder: while it is there, nothing trades (`alpha halt`, `alpha resume`)
+    file  halt.json    in the state folder: while it is there, nothing trades (`alpha halt`, `alpha resume`)
 
 Every prediction that is taken up ends as a decision: an order, or a refusal that names its reason. The market is
 read in the books ring at that moment. At a start, what the journal left unfinished is asked for at the venue,
@@ -71,18 +71,18 @@ _log = logging.getLogger("executor")
 
 
 class Executor(Stage):
-    """`books_source` attaches the books ring or raises FileNotFoundError; `run_dir` holds the kill switch."""
+    """`books_source` attaches the books ring or raises FileNotFoundError; `state_dir` holds the kill switch."""
 
     name = "executor"
 
     def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, gateway: Gateway, journal: Journal,
-                 books_source: Callable[[], Books] | None = None, run_dir: Path | None = None) -> None:
+                 books_source: Callable[[], Books] | None = None, state_dir: Path | None = None) -> None:
         self._config, self._clock, self._telemetry, self._inbox = config, clock, telemetry, inbox
         self.gateway, self.journal = gateway, journal
         self._books_source = books_source or (lambda: Books.attach(config.instance.name))
-        self._run_dir = run_dir or config.run_dir
-        self._halt_file = str(self._run_dir / killswitch.FILE)
-        self._armed_file = str(self._run_dir / killswitch.ARMED_FILE)
+        self._state_dir = state_dir or config.state_dir
+        self._halt_file = str(self._state_dir / killswitch.FILE)
+        self._armed_file = str(self._state_dir / killswitch.ARMED_FILE)
         self.books: Books | None = None
         self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"))
         self._rules: list[Rules] = []
@@ -111,7 +111,7 @@ class Executor(Stage):
             self._telemetry.tell({"waiting_for": "the books ring, which ingest makes"})
             return False
         if self._config.market.live:
-            killswitch.disarm(self._run_dir)
+            killswitch.disarm(self._state_dir)
         found = self.journal.restore()
         self._streams, self._virgin = found.streams, found.virgin
         self.ledger.restore(found.positions, found.working, self._clock.wall_ns())
@@ -471,7 +471,7 @@ class Executor(Stage):
         """Follow the kill switch: halted while the file is there, reconciling anew once it is gone."""
         present = killswitch.present(self._halt_file)
         if present and not self._halt_is_filed:
-            found = killswitch.state(self._run_dir)
+            found = killswitch.state(self._state_dir)
             self._halt_is_filed = True
             self._halted = self._halted or (f"{found.why} (by {found.who})" if found else "the halt file")
             _log.warning("halted: %s", self._halted)
@@ -493,7 +493,7 @@ class Executor(Stage):
         _log.error("halting: %s", why)
         self._halted = why
         try:
-            killswitch.halt(self._run_dir, why, who="executor")
+            killswitch.halt(self._state_dir, why, who="executor")
             self._halt_is_filed = True
         except ResourceError as error:
             _log.error("%s; halted in memory, until a restart", error)
@@ -558,7 +558,7 @@ def executor(path: str | None) -> None:
     Receives  predictions (Prediction, from every worker); binds it.
     Sends     orders over HTTP, or to a local paper book: [executor] gateway.
     Memory    reads the books ring.
-    Files     journal.db in the state folder; halt.json in the run folder stops it.
+    Files     journal.db in the state folder; and halt.json there, which stops it.
     Key       $ALPHA_BOT_KEY; a loopback exchange needs none.
     Starts in any order: it waits for the books ring, and for the venue before it trades.
     """

@@ -47,7 +47,8 @@ class Feature(Stage):
         self._window = 1
         self._links: dict[int, Push] = {}
         settings = config.feature
-        self.dispatcher = Dispatcher(settings.dispatch == "every", int(settings.lease_ms * 1e6), settings.max_batch)
+        every = settings.dispatch == "every"
+        self.dispatcher = Dispatcher(every, int(settings.lease_ms * 1e6), settings.max_batch or (32 if every else 1))
         self._base = {name: telemetry.get(name) for name in COUNTED + TOTALS}  # of the process before this one
         self._refs = self._rows = self._warm_rows = self._invalid = 0
         self._next_turn = self._spent_ns = 0
@@ -180,6 +181,7 @@ class Feature(Stage):
         except FileNotFoundError:
             return
         self.dispatcher.forget()
+        self.rows.close()  # its lock would stand in the way of the new block
         self._begin(books)
 
     def count(self) -> None:

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import sys
 import time
 
@@ -28,7 +29,7 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
     """
     with exit_on_error():
         config = load(path)
-        found = killswitch.halt(config.run_dir, reason, getpass.getuser())
+        found = killswitch.halt(config.state_dir, reason, _who())
         confirmed = _await(config.instance.name, 1)
         _tell(as_json, {"halted": True, "why": found.why, "who": found.who, "confirmed": confirmed},
               f"halted: {found.why}" + ("" if confirmed else
@@ -43,7 +44,7 @@ def resume(path: str | None, as_json: bool) -> None:
     """Lift the kill switch. Exit code 0 if the executor confirms that it trades again, 1 if not."""
     with exit_on_error():
         config = load(path)
-        lifted = killswitch.resume(config.run_dir)
+        lifted = killswitch.resume(config.state_dir)
         confirmed = _await(config.instance.name, 0)
         _tell(as_json, {"halted": not confirmed, "lifted": lifted._asdict() if lifted else None},
               (f"lifted: {lifted.why}" if lifted else "nothing was halted")
@@ -57,8 +58,16 @@ def arm(path: str | None) -> None:
     """Let the executor trade on a live venue (market.live) until it starts again; it always starts disarmed."""
     with exit_on_error():
         config = load(path)
-        killswitch.arm(config.run_dir, getpass.getuser())
+        killswitch.arm(config.state_dir, _who())
         click.echo("armed" if config.market.live else "armed; this market is not live, so nothing waited for it")
+
+
+def _who() -> str:
+    """Who is at the keyboard, if the machine knows: a container may not. The switch does not depend on it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _await(instance: str, halted: int) -> bool:

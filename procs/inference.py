@@ -56,6 +56,7 @@ class Inference(Stage):
         except FileNotFoundError:
             self._telemetry.tell({"waiting_for": "the rows ring, which feature makes"})
             return False
+        self._check_window()
         self._telemetry.tell({"waiting_for": "", "model": self.model.name, "provider": self.model.provider,
                               "window": self.model.window})
         self._greet()
@@ -176,9 +177,16 @@ class Inference(Stage):
             self._attach_again()
         self._credit(0, 0)
 
+    def _check_window(self) -> None:
+        if self.model.window > self.rows.capacity // 2:
+            raise ModelError("the model's window is too long for the rows ring",
+                             where=f"window {self.model.window}, ring.rows {self.rows.capacity}",
+                             remedy="set ring.rows to twice the window or more")
+
     def _attach_again(self) -> Rows | None:
         try:
             self.rows = self._rows_source()
+            self._check_window()
         except FileNotFoundError:
             self._telemetry.tell({"waiting_for": "the rows ring, which feature makes"})
         return self.rows

@@ -84,6 +84,8 @@ class Replay:
         refs = self.market.take_refs()
         if refs:
             self._inbox.send(encode(refs))
+        elif not self.executor.gateway.busy:
+            return []  # nothing has changed for anybody
         found: list[Prediction] = []
         while self.feature.do_work() or self.worker.do_work():
             while (message := self._predictions.recv()) is not None:

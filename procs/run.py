@@ -144,10 +144,11 @@ class Session:
     def _check(self) -> None:
         """What would make a stage fail at its start is said here, once and plainly."""
         settings = self.config
-        swept = shm.sweep(settings.instance.name)
-        if swept:
-            self._say(f"removed {len(swept)} shared-memory blocks that a killed run had left")
-        held = shm.leaked(settings.instance.name)
+        held = shm.held(settings.instance.name)
+        if not held:
+            swept = shm.sweep(settings.instance.name)
+            if swept:
+                self._say(f"removed {len(swept)} shared-memory blocks that a killed run had left")
         if held:
             raise ResourceError("a stage of this instance runs already", where=", ".join(held),
                                 remedy="stop it, or choose another instance.name")
@@ -239,25 +240,22 @@ class Session:
         before, histograms, then = self.overview.numbers(), self.overview.histograms(), time.monotonic()
         end = time.monotonic() + seconds if seconds else None
         while not self._stopping and (end is None or time.monotonic() < end):
-            self._pause(min(1.0, end - time.monotonic()) if end else 1.0, started)
+            left = time.monotonic() + (min(1.0, end - time.monotonic()) if end else 1.0)
+            while not self._stopping and time.monotonic() < left:
+                time.sleep(0.05)
+                if first_decision is None and self.overview.get("executor", "decisions"):
+                    first_decision = time.monotonic() - started
             self.overview.refresh()
             if supervisor.poll() is not None:
                 raise ResourceError("supervisord has ended", where=f"exit code {supervisor.returncode}",
                                     remedy=f"see {self.config.state_dir / 'log' / 'supervisord.log'}")
             numbers, now = self.overview.numbers(), time.monotonic()
-            if numbers["decisions"] and first_decision is None:
-                first_decision = now - started
             self._say(_line(now - started, now - then, before, numbers, self.overview.latency_us(histograms)))
             before, histograms, then = numbers, self.overview.histograms(), now
             if self.config.exchange.captures and self._capture_finished():
                 self._say("the recording has been played to its end")
                 break
         return first_decision
-
-    def _pause(self, seconds: float, started: float) -> None:
-        end = time.monotonic() + max(0.0, seconds)
-        while not self._stopping and (left := end - time.monotonic()) > 0:
-            time.sleep(min(0.1, left))
 
     def _capture_finished(self) -> bool:
         address = f"http://{self.config.exchange.host}:{self.config.exchange.port}/loopback/status"
@@ -288,7 +286,9 @@ class Session:
 def render(text: str, config: Config, source: Path) -> str:
     """supervisord.conf for this configuration: absolute paths, the number of workers, the sockets."""
     text = text.replace("%(here)s/.alpha/supervisor.sock", str(config.run_dir / "supervisor.sock"))
-    text = text.replace("%(here)s/.alpha", str(config.state_dir)).replace("%(here)s/alpha.toml", str(source))
+    text = text.replace("%(here)s/.alpha", str(config.state_dir))
+    # Without a configuration file the stages have the defaults, as this process has.
+    text = text.replace("%(here)s/alpha.toml", str(source) if source.exists() else "")
     text, found = re.subn(r"(?m)^numprocs=\d+$", f"numprocs={config.inference.workers}", text)
     if found != 1:
         raise ConfigError("supervisord.conf has no single numprocs line", where=f"found {found}")

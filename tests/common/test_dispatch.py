@@ -65,6 +65,29 @@ def test_a_lost_row_is_not_offered_again_when_a_newer_one_waits():
     assert dispatcher.next(LEASE).items == [Item(7, 5, 5)]
 
 
+def test_a_lost_row_does_not_come_back_after_newer_ones_were_given_out():
+    dispatcher = newest()
+    dispatcher.credit(0, 1, 0)
+    dispatcher.offer(7, 4, 4)
+    dispatcher.next(0)
+    dispatcher.credit(1, 1, 0)
+    dispatcher.offer(7, 9, 9)
+    done = dispatcher.next(50).lease
+    dispatcher.credit(1, 1, done)
+    dispatcher.expire(LEASE)
+    assert dispatcher.next(LEASE) is None and dispatcher.lost == 1
+
+
+def test_two_lost_runs_of_a_symbol_both_come_back():
+    dispatcher = every(max_batch=4)
+    dispatcher.offer(0, 1, 8)
+    for worker in (0, 1):
+        dispatcher.credit(worker, 1, 0)
+        dispatcher.next(0)
+    dispatcher.expire(LEASE)
+    assert dispatcher.waiting == 8 and dispatcher.lost == 8
+
+
 def test_a_worker_that_comes_back_as_another_process_frees_what_it_held():
     dispatcher = newest()
     dispatcher.credit(0, 1, 0)

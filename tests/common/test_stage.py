@@ -98,10 +98,19 @@ def test_a_killed_stage_counts_on_when_it_starts_again(start, instance):
     until(lambda: telemetry.get("starts") == 2 and telemetry.get("turns") > turns)
 
 
-def test_a_crash_is_counted_logged_and_told_by_the_exit_code(start, instance):
+def test_a_crash_is_logged_told_by_the_exit_code_and_leaves_nothing(start, instance):
     process = start("crash")
     out, err = process.communicate(timeout=10)
     assert process.returncode == 1 and "planned" in err and out == "closed\n"
+    assert shm.leaked(instance) == []
+
+
+def test_a_crash_under_a_supervisor_is_counted_and_seen_after_the_restart(start, instance):
+    for crashes in (1, 2):
+        process = start("crash", ALPHA_SUPERVISED="1")
+        assert process.wait(10) == 1
+        telemetry = Telemetry.attach(instance, "counting")
+        assert (telemetry.get("errors"), telemetry.get("starts")) == (crashes, crashes)
 
 
 def test_a_supervised_stage_dies_with_its_supervisor(instance, run_dir):

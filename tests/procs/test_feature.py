@@ -5,9 +5,9 @@ import pytest
 
 from common import layout
 from common.clock import ManualClock
-from common.config import Config
+from common.config import Config, Instance
 from common.config import Feature as Settings
-from common.features import COLUMNS, WARM_UP
+from common.features import COLUMNS, SCHEMA_HASH, WARM_UP
 from common.links import LocalLink
 from common.ring import Books, Rows
 from common.telemetry import Telemetry
@@ -190,6 +190,29 @@ def test_one_doorbell_of_several_does_the_work():
         bench.ring_bell(0, 2)
     bench.stage.do_work()
     assert bench.count("rows") == 10 and bench.count("refs") == 5
+
+
+def test_a_stream_that_begins_anew_is_followed(instance):
+    """Ingest ends in order and starts again: its ring is another, and so is ours; with real blocks."""
+    config = Config(instance=Instance(name=instance))
+    clock, inbox = ManualClock(1), LocalLink()
+    books = Books.create(instance, ("A",), 1024)
+    stage = Feature(config, clock, Telemetry.private("feature", COUNTERS, TIMERS), inbox, lambda worker: LocalLink())
+    assert stage.on_start()
+    write_ticks(books, 0, 5)
+    inbox.send(encode([TickRef(0, books.tag, 5, 0, 0)]))
+    stage.do_work()
+    old = Rows.attach(instance, COLUMNS, SCHEMA_HASH)
+    books.close()
+    clock.set(10_000_000)
+    stage.do_work()  # nothing to attach to yet
+    books = Books.create(instance, ("A",), 1024)
+    write_ticks(books, 0, 3)
+    clock.set(20_000_000)
+    stage.do_work()
+    assert stage.rows.heads.tolist() == [3] and stage.rows.epoch == books.epoch != old.epoch and old.retired
+    stage.on_close()
+    books.close()
 
 
 def test_a_ref_to_another_stream_is_counted_and_not_followed():

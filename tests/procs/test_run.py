@@ -35,6 +35,8 @@ def test_the_supervisor_starts_every_stage_and_restarts_it():
 def test_the_rendered_file_has_this_runs_workers_folders_and_sockets(tmp_path):
     config = Config(instance=Instance(run_dir=str(tmp_path / "run"), state_dir="state"), base=str(tmp_path),
                     inference=Inference(workers=5))
+    assert 'ALPHA_CONFIG=""' in render(CONF, config, tmp_path / "mine.toml")  # a file that is not there
+    (tmp_path / "mine.toml").touch()
     text = render(CONF, config, tmp_path / "mine.toml")
     parser = parsed(text)
     assert parser["program:inference"]["numprocs"] == "5" and "%(here)s" not in text
