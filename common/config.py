@@ -104,6 +104,7 @@ class Executor:
     gateway: str = "vectrade"  #: "vectrade": orders over HTTP; "paper": a local book of our own
     base_url: str = "http://127.0.0.1:8765"
     durability: str = "process"  #: journal survives a "process" crash, or a "power" loss
+    journal: str = ""  #: file in the state folder; default: journal.db, or paper.db for a paper book
     timeout_s: float = 2.0  #: no answer for so long: the outcome is unknown and is asked for
     paper_fee_bps: float = 1.0
     paper_latency_ms: float = 1.0

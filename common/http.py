@@ -25,6 +25,7 @@ from common.errors import ConfigError, ContractError
 from common.events import HttpRequest
 
 CHUNK = 65536  #: bytes per read
+TOO_LATE = "its turn came too late"  #: error of a request that was not written any more
 READS = 64  #: chunks read in one `work` before the caller's loop has its turn again
 
 
@@ -44,10 +45,11 @@ class Reply(NamedTuple):
 class _Pending:
     """A request on its way, and what has come of its answer."""
 
-    __slots__ = ("head", "body", "token", "deadline_ns", "sent_ns", "sent", "retried", "answer", "received")
+    __slots__ = ("head", "body", "token", "deadline_ns", "start_by_ns", "sent_ns", "sent", "retried", "answer", "received")
 
-    def __init__(self, head: h11.Request, body: bytes, token: Any, deadline_ns: int) -> None:
-        self.head, self.body, self.token, self.deadline_ns = head, body, token, deadline_ns
+    def __init__(self, head: h11.Request, body: bytes, token: Any, deadline_ns: int, start_by_ns: int) -> None:
+        self.head, self.body, self.token = head, body, token
+        self.deadline_ns, self.start_by_ns = deadline_ns, start_by_ns
         self.sent, self.sent_ns, self.retried = False, 0, False
         self.answer: h11.Response | None = None
         self.received = bytearray()
@@ -130,8 +132,9 @@ class HttpClient:
 
     # ---- what the caller sees
 
-    def submit(self, request: HttpRequest, token: Any) -> None:
-        """Queue `request`; its reply carries `token`. Raises ContractError if it is not valid HTTP."""
+    def submit(self, request: HttpRequest, token: Any, start_by_ns: int = 0) -> None:
+        """Queue `request`; its reply carries `token`. If its turn to be written comes after `start_by_ns` (0: no such
+        time) it is not, and the reply's error is TOO_LATE. Raises ContractError if it is not valid HTTP."""
         headers = [("Host", self._authority), *request.headers]
         if request.body or request.method in ("POST", "PUT"):
             headers.append(("Content-Length", str(len(request.body))))
@@ -142,7 +145,7 @@ class HttpClient:
                                 where=f"{request.method} {request.path!r}",
                                 remedy="no spaces or line ends in the target, none at the ends of a header") from None
         deadline = self._clock.monotonic_ns() + self._timeout_ns
-        self._queue.append(_Pending(head, request.body, token, deadline))
+        self._queue.append(_Pending(head, request.body, token, deadline, start_by_ns))
 
     def work(self) -> list[Reply]:
         """Move what can move without waiting, and return the replies that are complete."""
@@ -366,6 +369,11 @@ class HttpClient:
         now = self._clock.monotonic_ns()
         if self._current is not None and now >= self._current.deadline_ns:
             self._fail(f"no answer within {self._timeout_ns / 1e9:g} s")
+        for pending in [pending for pending in self._queue if 0 < pending.start_by_ns < now]:
+            self._queue.remove(pending)
+            self._report(pending, TOO_LATE)
+        if self._current is not None and not self._connected and 0 < self._current.start_by_ns < now:
+            self._fail(TOO_LATE)  # still connecting
         while self._queue and now >= self._queue[0].deadline_ns:
             self._report(self._queue.popleft(), f"not sent within {self._timeout_ns / 1e9:g} s")
 

@@ -442,7 +442,10 @@ class Market:
             return
         self.counts.quote_checks += 1
         ours = record[BID_PX], record[BID_QTY], record[ASK_PX], record[ASK_QTY]
-        self.counts.quote_mismatches += ours != quote[2:]
+        if ours != quote[2:]:  # as good as a wrong checksum: the book is not the venue's
+            self.counts.quote_mismatches += 1
+            if symbol.state is State.VALID:
+                self._invalidate(symbol, 0, symbol.recv_ns)
 
     def _audit_late(self, symbol: Symbol, quote: Quote) -> None:
         """A quote that the book has overtaken: its tick may still be in the ring. Rare, and about 20 us."""

@@ -142,7 +142,7 @@ def _check(checks: list[Check], *reasons: str, limit: str = "") -> Callable:
 
 # ---- asked of every prediction
 
-@_check(ADMISSION, "STATE_HALTED", "STATE_DISARMED", "STATE_RECONCILING", "RATE_VENUE")
+@_check(ADMISSION, "STATE_HALTED", "STATE_DISARMED", "STATE_RECONCILING", "STATE_UNMARKED", "RATE_VENUE")
 def trading_state(prediction: Prediction, standing: Standing, account: Account, limits: Limits, now: int):
     if account.barred:
         return Refusal(account.barred)

@@ -117,7 +117,10 @@ class WebSocket:
 
     def send(self, frame: bytes) -> None:
         """Queue a text frame, and send what the socket takes. Only while OPEN."""
-        self._protocol.send_text(frame)
+        try:
+            self._protocol.send_text(frame)
+        except WebSocketException as error:  # the other end has begun to close
+            raise Closed("the connection is closing", where=self._where) from error
         self._flush()
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
     in    predictions  Prediction, from every worker; of several of one symbol only the newest counts
     out   orders       through the gateway that the configuration names, each in the journal before it leaves
-    file  journal.db   in the state folder: what was meant, and what came of it
+    file  journal.db   in the state folder (paper.db for a paper book): what was meant, and what came of it
     file  halt.json    in the state folder: while it is there, nothing trades (`alpha halt`, `alpha resume`)
 
 Every prediction that is taken up ends as a decision: an order, or a refusal that names its reason. The market is
@@ -23,7 +23,7 @@ from common import killswitch
 from common.clock import SystemClock
 from common.config import Config, load
 from common.decide import ALL_REASONS, Rules, answer, wish
-from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, WireError
+from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, VenueError, WireError
 from common.fixed import text
 from common.gateways import (
     Absent,
@@ -38,6 +38,7 @@ from common.gateways import (
     Unanswered,
     Unknown,
     create,
+    is_live,
 )
 from common.journal import Journal
 from common.layout import FLAG_VALID
@@ -63,6 +64,7 @@ DIFFERENCES = 3  #: a difference to the venue's positions counts once it was see
 _QUESTIONS = 8  #: asked in one turn
 _ENTRIES = 64  #: for the journal, before they are written although there is more to do
 _WAITED_NS = 1_000_000  # a prediction this old was not taken up at once
+_RETRY_NS = 200_000_000  # between attempts to write a journal that cannot be written
 _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
 _TIDY_NS = 30_000_000_000
@@ -91,14 +93,15 @@ class Executor(Stage):
         self._virgin = False
         self._halted = ""  # why, or ""
         self._halt_is_filed = False
-        self._armed = not config.market.live
+        self._live = config.market.live or (gateway.name != "paper" and is_live(config))
+        self._armed = not self._live
         self._throttled_ns = 0
         self._reconciled = self._portfolio_asked = False
         self._portfolio_ns = self._differences = 0
         self._waiting_for = ""
         self._told: dict[str, str] = {}
         self._day, self._opening = "", 0
-        self._next_turn = self._next_mark = self._next_tidy = 0
+        self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
         self._poller: Poller | None = None
         self._watched = (-1, False)
 
@@ -110,7 +113,7 @@ class Executor(Stage):
         except FileNotFoundError:
             self._telemetry.tell({"waiting_for": "the books ring, which ingest makes"})
             return False
-        if self._config.market.live:
+        if self._live:
             killswitch.disarm(self._state_dir)
         found = self.journal.restore()
         self._streams, self._virgin = found.streams, found.virgin
@@ -150,7 +153,8 @@ class Executor(Stage):
             for event in self.gateway.work():
                 handled += 1
                 self._learn(event)
-        if self.ledger.entries and (not handled or len(self.ledger.entries) > _ENTRIES):
+        if self.ledger.entries and (not handled or len(self.ledger.entries) > _ENTRIES) and (
+                self._clock.monotonic_ns() >= self._retry_ns):
             self._flush()  # off the way of what arrives: as soon as nothing does
         now = self._clock.monotonic_ns()
         if now >= self._next_turn:
@@ -159,7 +163,7 @@ class Executor(Stage):
 
     def wait(self, timeout_ms: float) -> None:
         gateway = self.gateway
-        if self.ledger.entries:
+        if self.ledger.entries and self._clock.monotonic_ns() >= self._retry_ns:
             self._inbox.wait(0)  # only look: if nothing has come, the next turn is idle and writes them down
             return
         if not gateway.busy:
@@ -256,8 +260,11 @@ class Executor(Stage):
         self._telemetry.add("orders")
         self.ledger.sent(working, self._clock.wall_ns())
         try:
-            self.gateway.submit(order)
-        except AlphaError as error:  # it cannot even be put into words: nothing has left
+            self._look()  # writing to the journal may have taken its time
+            if account.barred:
+                raise VenueError(f"{account.barred} came in between")
+            self.gateway.submit(order, prediction.recv_ns + self._rules[prediction.symbol].limits.max_age_ns)
+        except AlphaError as error:  # it cannot be put into words, or must not leave: nothing has left
             self._learn(Ended(order.client_id, State.REJECTED, 0, str(error)))
         for event in self.gateway.work():
             self._learn(event)
@@ -481,7 +488,7 @@ class Executor(Stage):
             self._halted, self._halt_is_filed, self._reconciled = "", False, False
             self._differences = self._portfolio_ns = 0
             self._settle_state()
-        if self._config.market.live and killswitch.present(self._armed_file) != self._armed:
+        if self._live and killswitch.present(self._armed_file) != self._armed:
             self._armed = not self._armed
             _log.warning("armed" if self._armed else "disarmed")
             self._settle_state()
@@ -507,6 +514,8 @@ class Executor(Stage):
             state, barred, why = "DISARMED", "STATE_DISARMED", "a live venue: `alpha arm` lets it trade"
         elif not self._reconciled:
             state, barred, why = "RECONCILING", "STATE_RECONCILING", self._waiting_for
+        elif not self.ledger.marked():
+            state, barred, why = "ACTIVE", "STATE_UNMARKED", "something is held that has no price: its loss is not known"
         elif self._clock.monotonic_ns() < self._throttled_ns:
             state, barred, why = "ACTIVE", "RATE_VENUE", "the venue asked for a pause"
         else:
@@ -532,6 +541,7 @@ class Executor(Stage):
                 for method, arguments in self.ledger.entries:
                     getattr(self.journal, method)(*arguments)
         except ResourceError as error:
+            self._retry_ns = self._clock.monotonic_ns() + _RETRY_NS
             self._halt(str(error))
             return False
         self.ledger.entries.clear()
@@ -570,5 +580,6 @@ def executor(path: str | None) -> None:
 def _build(config: Config, network: Network, telemetry: Telemetry) -> Executor:
     clock = SystemClock()
     gateway = create(config, clock)
-    journal = Journal.open(config.state_dir / "journal.db", config.executor.durability)
+    name = config.executor.journal or ("paper.db" if gateway.name == "paper" else "journal.db")
+    journal = Journal.open(config.state_dir / name, config.executor.durability)
     return Executor(config, clock, telemetry, network.pull("predictions"), gateway, journal)

@@ -84,7 +84,9 @@ def _overrides(captures, speed, workers, rate, seed, model) -> dict[str, str]:
         told = describe(captures)
         given |= {"EXCHANGE__CAPTURES": json.dumps([str(Path(name).resolve()) for name in captures]),
                   "MARKET__VENUE": told.venue, "MARKET__SYMBOLS": json.dumps(list(told.symbols)),
-                  "EXECUTOR__GATEWAY": "paper"}
+                  # Prices of another day: a paper account of its own.
+                  "EXECUTOR__GATEWAY": "paper", "EXECUTOR__JOURNAL": time.strftime("paper-%Y%m%dT%H%M%SZ.db",
+                                                                                   time.gmtime())}
     return {f"ALPHA_{key}": json.dumps(value) if not isinstance(value, str) else value
             for key, value in given.items() if value is not None}
 

@@ -12,9 +12,11 @@ events. It keeps no opinion about an order: the executor's journal does. Three r
 """
 
 import importlib
+import ipaddress
 import os
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from common.config import Config
 from common.orders import Order, State
@@ -100,8 +102,8 @@ class Gateway(Protocol):
     def restore(self, positions: Mapping[str, Position]) -> None:
         """What the journal holds. A venue of our own starts from it; others have their own record."""
 
-    def submit(self, order: Order) -> None:
-        """Answered by Acked, Filled, Ended, or by Unknown."""
+    def submit(self, order: Order, start_by_ns: int = 0) -> None:
+        """Never leaves later than `start_by_ns` (monotonic; 0: no such time), but ends instead. Answered by Acked, Filled, Ended, or by Unknown."""
 
     def cancel(self, order: Order, venue_id: str) -> None:
         """Answered as `query`, or by Unanswered."""
@@ -131,6 +133,18 @@ class Gateway(Protocol):
 
     def close(self) -> None:
         """Drop everything under way; its answers never come."""
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_live(config: Config) -> bool:
+    """Whether orders go to a venue that is not a loopback exchange."""
+    return not is_loopback(urlsplit(config.executor.base_url).hostname or "")
 
 
 def create(config: Config, clock, environ: Mapping[str, str] = os.environ) -> Gateway:

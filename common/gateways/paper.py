@@ -44,7 +44,7 @@ class Paper:
     def restore(self, positions: Mapping[str, Position]) -> None:
         self._positions = {symbol: Position(p.qty, p.cost, p.realised, p.fees) for symbol, p in positions.items()}
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: Order, start_by_ns: int = 0) -> None:
         sent = self._clock.monotonic_ns()
         self._later(lambda now: self._match(order, sent, now))
 

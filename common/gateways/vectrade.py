@@ -7,7 +7,7 @@
 
     status of a submit     means
     200, 201               the order, as it stands after what it could do at once
-    401 403 404 409 422    refused: it has no effect
+    400 401 403 404 422    refused: it has no effect
     429                    refused; come back after Retry-After
     none, nothing left     refused by ourselves: it never left; and a pause, since the venue is not there
     anything else          unknown
@@ -15,7 +15,6 @@
 The key is read from $ALPHA_BOT_KEY and travels in the header X-Bot-Key; it is never put into an error or a log.
 """
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -37,8 +36,9 @@ from common.gateways import (
     Throttled,
     Unanswered,
     Unknown,
+    is_loopback,
 )
-from common.http import HttpClient, Reply
+from common.http import TOO_LATE, HttpClient, Reply
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position
 from common.ring import Books
@@ -48,7 +48,7 @@ PORTFOLIO = "/api/trade/v1/bot/portfolio"
 LOOPBACK_KEY = "loopback"  #: what a loopback exchange expects where no key is set
 
 _SUBMIT, _QUERY, _CANCEL, _PORTFOLIO = "submit", "query", "cancel", "portfolio"
-_REFUSED = frozenset({400, 401, 403, 404, 405, 409, 413, 422, 429})
+_REFUSED = frozenset({400, 401, 403, 404, 405, 413, 422, 429})  # not 409: that may say that it is there already
 _ENDS = {"FILLED": State.FILLED, "CANCELLED": State.CANCELLED, "REJECTED": State.REJECTED}
 _ALIVE = ("OPEN", "PARTIALLY_FILLED")
 _PATIENCE_NS = 1_000_000_000  # after a 429 that does not say how long
@@ -57,9 +57,12 @@ _UNREACHED_NS = 250_000_000
 
 def bot_key(base_url: str, environ: Mapping[str, str]) -> str:
     """The secret; a loopback exchange has a default, any other host must be given one."""
-    key = environ.get(ENV_BOT_KEY, "")
+    key, url = environ.get(ENV_BOT_KEY, ""), urlsplit(base_url)
+    if url.scheme != "https" and not is_loopback(url.hostname or ""):
+        raise ConfigError("the key of the order gateway would travel in clear", where=f"url={base_url}",
+                          remedy="use an https:// address")
     if not key:
-        if not _is_loopback(urlsplit(base_url).hostname or ""):
+        if not is_loopback(url.hostname or ""):
             raise ConfigError("no key for the order gateway", where=f"url={base_url}",
                               remedy=f"set {ENV_BOT_KEY} in the environment")
         return LOOPBACK_KEY
@@ -67,13 +70,6 @@ def bot_key(base_url: str, environ: Mapping[str, str]) -> str:
         raise ConfigError("the key for the order gateway has characters that no key has", where=ENV_BOT_KEY,
                           remedy="set it without spaces or line ends")
     return key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class VecTrade:
@@ -90,13 +86,13 @@ class VecTrade:
     def restore(self, positions: Mapping[str, Position]) -> None:
         """The venue has its own record."""
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: Order, start_by_ns: int = 0) -> None:
         body = orjson.dumps({
             "symbol": order.symbol, "asset_type": self._asset_types.get(order.symbol, "CRYPTO"),
             "side": SIDE_NAMES[order.side], "order_type": order.order_type, "quantity": fixed.text(order.qty),
             "limit_price": fixed.text(order.price), "time_in_force": order.time_in_force,
             "client_order_id": order.client_id})
-        self._http.submit(HttpRequest("POST", ORDERS, self._json_headers, body), (_SUBMIT, order))
+        self._http.submit(HttpRequest("POST", ORDERS, self._json_headers, body), (_SUBMIT, order), start_by_ns)
 
     def query(self, order: Order) -> None:
         path = f"{ORDERS}?client_order_id={quote(order.client_id, safe='')}"
@@ -195,28 +191,42 @@ def _without_answer(kind: str, order: Order | None, reason: str) -> Event:
 
 
 def _order_events(order: Order, told: Any, reply: Reply) -> list[Event]:
-    """The whole order as the venue tells it: that it has it, its fills, and its end if it is there."""
+    """The whole order as the venue tells it: that it has it, its fills, and its end if it is there.
+
+    `id`, `status`, `filled_quantity` and `filled_price` are what every answer has. What else is told of the order
+    must be ours. Where the single fills are not told, all of them count as one, at the average price, when the
+    order is at its end."""
+    if not isinstance(told, dict):
+        raise VenueError("an answer is not an order", where=f"{type(told).__name__}")
     for name, ours in (("client_order_id", order.client_id), ("symbol", order.symbol),
                        ("side", SIDE_NAMES[order.side])):
-        if _field(told, name, str) != ours:
+        if name in told and told[name] != ours:
             raise VenueError("the venue answers with another order", where=f"{name}={told[name]!r}, ours {ours!r}")
-    if fixed.parse(_field(told, "quantity", str), "quantity") != order.qty:
+    if "quantity" in told and fixed.parse(_field(told, "quantity", str), "quantity") != order.qty:
         raise VenueError("the venue answers with another order",
                          where=f"quantity={told['quantity']}, ours {fixed.text(order.qty)}")
     events: list[Event] = [Acked(order.client_id, _field(told, "id", str), reply.sent_ns, reply.done_ns)]
-    for fill in _field(told, "fills", list):
-        qty, price, fee = (fixed.parse(_field(fill, name, str), name) for name in ("quantity", "price", "fee"))
-        if qty <= 0 or price <= 0:
-            raise VenueError("a fill has no quantity or no price", where=f"quantity={qty}, price={price}")
-        events.append(Filled(order.client_id, _field(fill, "id", str), qty, price, fee,
-                             _field(fill, "timestamp", int) * 1_000_000))
     status = _field(told, "status", str)
-    if status in _ENDS:
-        filled = fixed.parse(_field(told, "filled_quantity", str), "filled_quantity")
-        events.append(Ended(order.client_id, _ENDS[status], filled, str(told.get("rejection_reason") or "")[:200]))
-    elif status not in _ALIVE:
+    if status not in _ENDS and status not in _ALIVE:
         raise VenueError("an order has a status that does not exist", where=f"status={status!r}")
+    filled = fixed.parse(_field(told, "filled_quantity", str), "filled_quantity") if status in _ENDS else 0
+    if "fills" in told:
+        for fill in _field(told, "fills", list):
+            qty, price, fee = (fixed.parse(_field(fill, name, str), name) for name in ("quantity", "price", "fee"))
+            events.append(_filled(order, _field(fill, "id", str), qty, price, fee,
+                                  _field(fill, "timestamp", int) * 1_000_000))
+    elif filled:
+        price = fixed.parse(_field(told, "filled_price", str), "filled_price")
+        events.append(_filled(order, "all", filled, price, 0, 0))
+    if status in _ENDS:
+        events.append(Ended(order.client_id, _ENDS[status], filled, str(told.get("rejection_reason") or "")[:200]))
     return events
+
+
+def _filled(order: Order, fill_id: str, qty: int, price: int, fee: int, event_ns: int) -> Filled:
+    if qty <= 0 or price <= 0:
+        raise VenueError("a fill has no quantity or no price", where=f"quantity={qty}, price={price}")
+    return Filled(order.client_id, fill_id, qty, price, fee, event_ns)
 
 
 def _parsed(reply: Reply) -> Any:
@@ -255,4 +265,4 @@ def _pause_ns(reply: Reply) -> int:
     if reply.status == 429:
         text = reply.headers.get("retry-after", "")
         return int(text) * 1_000_000_000 if text.isdecimal() and len(text) < 6 else _PATIENCE_NS
-    return 0 if reply.status or reply.sent else _UNREACHED_NS
+    return 0 if reply.status or reply.sent or reply.error == TOO_LATE else _UNREACHED_NS

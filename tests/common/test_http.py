@@ -13,7 +13,7 @@ import pytest
 from common.clock import ManualClock, SystemClock
 from common.errors import ConfigError, ContractError
 from common.events import HttpRequest
-from common.http import HttpClient
+from common.http import TOO_LATE, HttpClient
 
 GET = HttpRequest("GET", "/depth")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -361,3 +361,18 @@ def test_tls_with_an_untrusted_certificate_is_refused_before_anything_is_sent(tl
     client.submit(GET, 1)
     reply = drive(client)[0]
     assert reply.status == 0 and not reply.sent and "certificate" in reply.error.lower()
+
+
+def test_a_request_whose_turn_comes_too_late_is_not_written(script):
+    server, clock = script(answer(b"")), ManualClock(1)  # takes the first request and never answers
+    client = HttpClient(server.url, 100.0, clock)
+    client.submit(GET, "first")
+    client.submit(GET, "second", start_by_ns=1_000)
+    end = time.monotonic() + PATIENCE_S
+    while not server.requests:
+        assert client.work() == [] and time.monotonic() < end
+    clock.set(2_000)
+    (reply,) = client.work()
+    assert (reply.token, reply.error, reply.sent, reply.status) == ("second", TOO_LATE, False, 0)
+    assert client.in_flight == 1 and len(server.requests) == 1
+    client.close()

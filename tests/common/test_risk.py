@@ -44,6 +44,7 @@ ADMISSION_CASES = {
     "STATE_HALTED": ({}, dict(barred="STATE_HALTED"), {}),
     "STATE_DISARMED": ({}, dict(barred="STATE_DISARMED"), {}),
     "STATE_RECONCILING": ({}, dict(barred="STATE_RECONCILING"), {}),
+    "STATE_UNMARKED": ({}, dict(barred="STATE_UNMARKED"), {}),
     "RATE_VENUE": ({}, dict(barred="RATE_VENUE"), {}),
     "SEQUENCE_STALE": (dict(seq=99), {}, {}),
     "SEQUENCE_EPOCH": (dict(epoch=8), {}, {}),

@@ -214,3 +214,9 @@ def test_amounts_are_exact_texts(venue, make):
     gateway.submit(ORDER._replace(side=BUY, qty=1, price=SCALE * 123 + 1))
     events_of(gateway)
     assert (venue.orders["c-0-1"]["quantity"], venue.orders["c-0-1"]["limit_price"]) == ("0.00000001", "123.00000001")
+
+
+def test_a_key_does_not_travel_in_clear_to_another_host():
+    with pytest.raises(ConfigError, match="https"):
+        vectrade.bot_key("http://gateway.example", {"ALPHA_BOT_KEY": "k"})
+    assert vectrade.bot_key("https://gateway.example", {"ALPHA_BOT_KEY": "k"}) == "k"
