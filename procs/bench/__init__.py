@@ -10,6 +10,7 @@
 """
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -38,7 +39,7 @@ _SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
 @click.option("--rate", type=click.FloatRange(100, 20_000), default=2000.0, show_default=True,
               help="Ticks/s for latency.")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Rounds of latency (default 3).")
-@click.option("--workers", type=click.IntRange(1, 64), help="Inference workers (default: of the configuration).")
+@click.option("--workers", type=click.IntRange(1, 64), help="Inference workers (default: one less than there are cores; the floor is one chain, too).")
 @click.option("--model", type=click.Path(exists=True, dir_okay=False), help="Small model, for latency.")
 @click.option("--recordings", envvar="ALPHA_RECORDINGS", type=click.Path(file_okay=False),
               help="Folder with recorded usdm_*.gz files ($ALPHA_RECORDINGS).")
@@ -105,7 +106,7 @@ def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordi
     run = live.Run(
         bed, say, list(config.market.symbols), small,
         wide if wide.exists() else dense(bed.folder / "wide.onnx", window=100),
-        workers or config.inference.workers, rate, rounds or (1 if quick else 3),
+        workers or max(1, len(os.sched_getaffinity(0)) - 1), rate, rounds or (1 if quick else 3),
         seconds=1.0 if quick else 10.0 if long else 5.0, overload_s=2.0 if quick else 60.0 if long else 20.0)
     return {"latency": lambda: live.latency(run), "throughput": lambda: live.throughput(run),
             "overload": lambda: live.overload(run), "placement": lambda: live.placement(run),

@@ -364,7 +364,7 @@ def test_tls_with_an_untrusted_certificate_is_refused_before_anything_is_sent(tl
 
 
 def test_a_request_whose_turn_comes_too_late_is_not_written(script):
-    server, clock = script(answer(b"")), ManualClock(1)  # takes the first request and never answers
+    server, clock = script(answer(b""), answer(b"")), ManualClock(1)  # takes requests and never answers
     client = HttpClient(server.url, 100.0, clock)
     client.submit(GET, "first")
     client.submit(GET, "second", start_by_ns=1_000)
