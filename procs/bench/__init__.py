@@ -39,7 +39,8 @@ _SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
 @click.option("--rate", type=click.FloatRange(100, 20_000), default=2000.0, show_default=True,
               help="Ticks/s for latency.")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Rounds of latency (default 3).")
-@click.option("--workers", type=click.IntRange(1, 64), help="Inference workers (default: one less than there are cores; the floor is one chain, too).")
+@click.option("--workers", type=click.IntRange(1, 64),
+              help="Inference workers (default: one less than there are cores; the floor is one chain, too).")
 @click.option("--model", type=click.Path(exists=True, dir_okay=False), help="Small model, for latency.")
 @click.option("--recordings", envvar="ALPHA_RECORDINGS", type=click.Path(file_okay=False),
               help="Folder with recorded usdm_*.gz files ($ALPHA_RECORDINGS).")
