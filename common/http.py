@@ -45,7 +45,8 @@ class Reply(NamedTuple):
 class _Pending:
     """A request on its way, and what has come of its answer."""
 
-    __slots__ = ("head", "body", "token", "deadline_ns", "start_by_ns", "sent_ns", "sent", "retried", "answer", "received")
+    __slots__ = ("head", "body", "token", "deadline_ns", "start_by_ns", "sent_ns", "sent", "retried", "answer",
+                 "received")
 
     def __init__(self, head: h11.Request, body: bytes, token: Any, deadline_ns: int, start_by_ns: int) -> None:
         self.head, self.body, self.token = head, body, token

@@ -515,7 +515,8 @@ class Executor(Stage):
         elif not self._reconciled:
             state, barred, why = "RECONCILING", "STATE_RECONCILING", self._waiting_for
         elif not self.ledger.marked():
-            state, barred, why = "ACTIVE", "STATE_UNMARKED", "something is held that has no price: its loss is not known"
+            state, barred = "ACTIVE", "STATE_UNMARKED"
+            why = "something is held that has no price: its loss is not known"
         elif self._clock.monotonic_ns() < self._throttled_ns:
             state, barred, why = "ACTIVE", "RATE_VENUE", "the venue asked for a pause"
         else:

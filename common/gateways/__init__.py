@@ -103,7 +103,8 @@ class Gateway(Protocol):
         """What the journal holds. A venue of our own starts from it; others have their own record."""
 
     def submit(self, order: Order, start_by_ns: int = 0) -> None:
-        """Never leaves later than `start_by_ns` (monotonic; 0: no such time), but ends instead. Answered by Acked, Filled, Ended, or by Unknown."""
+        """Never leaves later than `start_by_ns` (monotonic; 0: no such time), but ends instead. Answered by
+        Acked, Filled, Ended, or by Unknown."""
 
     def cancel(self, order: Order, venue_id: str) -> None:
         """Answered as `query`, or by Unanswered."""
