@@ -93,7 +93,7 @@ class Executor(Stage):
         self._virgin = False
         self._halted = ""  # why, or ""
         self._halt_is_filed = False
-        self._live = config.market.live or (gateway.name != "paper" and is_live(config))
+        self._live = is_live(config)
         self._armed = not self._live
         self._throttled_ns = 0
         self._reconciled = self._portfolio_asked = False

@@ -10,6 +10,7 @@ import click
 
 from common import killswitch
 from common.config import load
+from common.gateways import is_live
 from common.overview import Overview
 from common.stage import exit_on_error
 
@@ -55,11 +56,14 @@ def resume(path: str | None, as_json: bool) -> None:
 @click.command()
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 def arm(path: str | None) -> None:
-    """Let the executor trade on a live venue (market.live) until it starts again; it always starts disarmed."""
+    """Let the executor trade on a live venue until it starts again; there it always starts disarmed.
+
+    Live is what market.live says is, and every order gateway that is not on this machine.
+    """
     with exit_on_error():
         config = load(path)
         killswitch.arm(config.state_dir, _who())
-        click.echo("armed" if config.market.live else "armed; this market is not live, so nothing waited for it")
+        click.echo("armed" if is_live(config) else "armed; nothing here is live, so nothing waited for it")
 
 
 def _who() -> str:

@@ -144,8 +144,10 @@ def is_loopback(host: str) -> bool:
 
 
 def is_live(config: Config) -> bool:
-    """Whether orders go to a venue that is not a loopback exchange."""
-    return not is_loopback(urlsplit(config.executor.base_url).hostname or "")
+    """Whether real money may be at stake: it is said so, or orders leave for a venue that is not a loopback one."""
+    if config.market.live:
+        return True
+    return config.executor.gateway != "paper" and not is_loopback(urlsplit(config.executor.base_url).hostname or "")
 
 
 def create(config: Config, clock, environ: Mapping[str, str] = os.environ) -> Gateway:

@@ -19,5 +19,6 @@ def test_the_switch_is_set_even_if_nobody_confirms_and_that_is_told(instance, ru
 
 def test_arming_says_whether_anything_waited_for_it(instance, run_dir, tmp_path):
     env = environment(instance, tmp_path, run_dir)
-    assert "not live" in command("arm", env=env).communicate()[0]
-    assert command("arm", env={**env, "ALPHA_MARKET__LIVE": "true"}).communicate()[0] == "armed\n"
+    assert "nothing here is live" in command("arm", env=env).communicate()[0]
+    for setting in ({"ALPHA_MARKET__LIVE": "true"}, {"ALPHA_EXECUTOR__BASE_URL": "https://gateway.example"}):
+        assert command("arm", env={**env, **setting}).communicate()[0] == "armed\n"
