@@ -31,11 +31,11 @@ class Assignment(NamedTuple):
     items: list[Item]
 
 
-@dataclass
 class _Lease:
-    number: int
-    items: list[Item]
-    deadline_ns: int
+    __slots__ = ("number", "items", "deadline_ns")
+
+    def __init__(self, number: int, items: list[Item], deadline_ns: int) -> None:
+        self.number, self.items, self.deadline_ns = number, items, deadline_ns
 
 
 @dataclass
@@ -112,13 +112,13 @@ class Dispatcher:
         """The next message to send, or None if no worker is idle or nothing waits."""
         if not self._idle or not self._waiting:
             return None
-        worker = self._idle.pop()
+        worker, waiting = self._idle.pop(), self._waiting
         items, room = [], self.max_batch
-        while room and self._waiting:
-            symbol, item = self._waiting.popitem(last=False)
+        while room and waiting:
+            symbol, item = waiting.popitem(last=False)
             if item.last - item.first >= room:  # what does not fit keeps its place at the front
-                self._waiting[symbol] = Item(symbol, item.first + room, item.last)
-                self._waiting.move_to_end(symbol, last=False)
+                waiting[symbol] = Item(symbol, item.first + room, item.last)
+                waiting.move_to_end(symbol, last=False)
                 item = Item(symbol, item.first, item.first + room - 1)
             items.append(item)
             self._given[symbol] = item.last

@@ -11,8 +11,10 @@ themselves, so the order of starting does not matter. A sender never blocks: wha
 counted by its caller, since memory holds the truth and the message is only a doorbell.
 
 A tap is a PUB mirror of what one sender put on a link; it drops rather than waits, and while nobody listens it
-costs nothing because its owner does not even build the message (`wanted`). A tap message is the number of the
-tap, a counter by which a listener knows what it missed, and then the link's own bytes.
+costs nothing because its owner does not even build the message (`wanted`). What it mirrors leaves in heaps, a few
+times a second: one by one, each would wake the machinery of a socket, which costs as much as the pipeline's own
+work. A heap is the number of the tap, a counter by which a listener knows what it missed, the length of each
+message, and then the link's own bytes.
 
 Sockets are files in a folder that only this user may enter. A second bind on an ipc path would silently
 steal the traffic of the first, so every bound path is held by `flock` first.
@@ -38,10 +40,13 @@ TAPS = (FRAMES, *LINKS)
 
 _MAX_PATH = 107  # sockaddr_un, without the closing zero
 _HIGH_WATER = 1000  # messages per pipe; doorbells only, so a deep queue would hold nothing but stale ones
-_TAP_HIGH_WATER = 10_000
+_TAP_HIGH_WATER = 1000  # heaps per listener and side
+_HEAP_BYTES = 32_768  # a heap leaves when it has so many, or so many messages
+_HEAP_MESSAGES = 512
 # Plain integers: the enumerations that zmq has of them cost microseconds in every expression.
 _EVENTS, _POLLIN, _POLLOUT, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT), int(zmq.NOBLOCK)
-_TAP_HEAD = struct.Struct("<IQ")  # number of the tap, messages so far
+_LAST_HEAPS_MS = 200  # for a listener to take what is under way when the process ends
+_HEAP_HEAD = struct.Struct("<IQI")  # number of the tap, messages before this heap, messages in it
 
 
 class Network:
@@ -99,7 +104,10 @@ class Network:
         return Listener(socket, self.run_dir, link)
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        for tap in self.taps:
+            tap.poll()
+        listened = any(tap.wanted for tap in self.taps)
+        self._context.destroy(linger=_LAST_HEAPS_MS if listened else 0)
         for fd, path in self._locks:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
@@ -175,7 +183,8 @@ class Push:
 
     def __init__(self, socket: zmq.Socket, tap: "Tap | None") -> None:
         self.socket = socket
-        self._send = socket.send
+        # The send of pyzmq's core, without the Python around it, which asks for what a PUSH socket has not.
+        self._send = super(zmq.Socket, socket).send
         self._tap = tap
 
     def send(self, message: bytes) -> bool:
@@ -193,25 +202,38 @@ class Push:
 
 
 class Tap:
-    """A mirror. `wanted` is refreshed by `poll`, which the stage driver calls a few times a second."""
+    """A mirror. `poll`, which the stage driver calls a few times a second, refreshes `wanted` and sends."""
 
     def __init__(self, socket: zmq.Socket, number: int) -> None:
         self.socket, self._number = socket, number
         self.wanted = False
         self._listeners = 0
         self._count = 0
+        self._heap: list[bytes] = []
+        self._size = 0
 
     def send(self, message: bytes) -> None:
-        self._count += 1
-        # XPUB drops for a listener that does not keep up; with NOBLOCK it cannot wait for anything.
-        self.socket.send(_TAP_HEAD.pack(self._number, self._count) + message, _NOBLOCK)
+        """Put `message` on the heap. About 100 ns, and 20 us when the heap leaves."""
+        self._heap.append(message)
+        self._size += len(message)
+        if self._size >= _HEAP_BYTES or len(self._heap) >= _HEAP_MESSAGES:
+            self._flush()
 
     def poll(self) -> None:
-        """Count listeners come and gone."""
+        """Send what is there, and count listeners come and gone."""
+        if self._heap:
+            self._flush()
         with contextlib.suppress(zmq.Again):
             while True:
                 self._listeners += 1 if self.socket.recv(_NOBLOCK)[0] else -1
         self.wanted = self._listeners > 0
+
+    def _flush(self) -> None:
+        heap, self._heap, self._size = self._heap, [], 0
+        head = _HEAP_HEAD.pack(self._number, self._count, len(heap))
+        self._count += len(heap)
+        # XPUB drops for a listener that does not keep up; with NOBLOCK it cannot wait for anything.
+        self.socket.send(b"".join((head, struct.pack(f"<{len(heap)}I", *map(len, heap)), *heap)), _NOBLOCK)
 
 
 class Listener:
@@ -221,6 +243,7 @@ class Listener:
         self.socket, self._run_dir, self._link = socket, run_dir, link
         self._connected: set[Path] = set()
         self._counts: dict[int, int] = {}
+        self._heap: collections.deque[bytes] = collections.deque()
         self.missed = 0  #: messages that taps dropped because this end did not keep up
         self.discover()
 
@@ -234,13 +257,18 @@ class Listener:
 
     def recv(self, timeout_ms: int) -> bytes | None:
         """The next message as it went over the link, or None after `timeout_ms`."""
-        if not self.socket.poll(timeout_ms):
-            return None
-        message = self.socket.recv()
-        number, count = _TAP_HEAD.unpack_from(message)
-        self.missed += count - self._counts.get(number, count - 1) - 1
-        self._counts[number] = count
-        return message[_TAP_HEAD.size:]
+        if not self._heap:
+            if not self.socket.poll(timeout_ms):
+                return None
+            heap = self.socket.recv()
+            number, before, count = _HEAP_HEAD.unpack_from(heap)
+            self.missed += before - self._counts.get(number, before)
+            self._counts[number] = before + count
+            at = _HEAP_HEAD.size + 4 * count
+            for size in struct.unpack_from(f"<{count}I", heap, _HEAP_HEAD.size):
+                self._heap.append(heap[at:at + size])
+                at += size
+        return self._heap.popleft()
 
     def close(self) -> None:
         self.socket.close(0)

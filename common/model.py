@@ -89,7 +89,7 @@ class Model:
         if self._binding is None:
             return self._answer(self._run(np.ascontiguousarray(window, np.float32).reshape(self._single))[0])
         self._input[...] = window
-        self._run_bound(self._binding)
+        self._run_bound(self._binding, None)
         if self._direct:
             up, down = self._direct_output[self._up], self._direct_output[self._down]
             if math.isfinite(up) and math.isfinite(down):
@@ -191,7 +191,9 @@ class Model:
         self._input = source.reshape(self._shape)
         self._direct_output = memoryview(result.reshape(-1))
         self._keep = source, result  # ONNX Runtime holds bare pointers to them
-        self._run_bound, self._binding = self._session.run_with_iobinding, binding
+        # The call beneath `run_with_iobinding`, whose checks (of one session's binding given to another, of graph
+        # capture on WebGPU) cost half as much as the model and cannot fail here.
+        self._run_bound, self._binding = self._session._sess.run_with_iobinding, binding._iobinding
 
     def _run(self, array: np.ndarray) -> list[list[float]]:
         """The model's numbers for each window of `array`, in the order of `classes`."""

@@ -46,6 +46,12 @@ def order(stage: str, placement: Placement) -> int:
     return os.nice(_NICENESS.get(stage, 0) if placement.downstream_first else 0)
 
 
+def step_back() -> None:
+    """For what only looks on: run when a core has nothing else to do, and never take one from a stage."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def pin(stage: str, placement: Placement) -> list[int]:
     """Put this process on its cores; call before threads are made. Returns the cores in force."""
     available = sorted(os.sched_getaffinity(0))

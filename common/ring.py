@@ -20,7 +20,11 @@ from common.shm import Block, fence
 _TICK = struct.Struct(f"<{layout.TICK_WIDTH}q")
 _META = struct.Struct(f"<{layout.META_WIDTH}q")
 _INT = struct.Struct("<q")
-_TICK_HEAD = struct.Struct(f"<{layout.BOOK_NS + 1}q")
+#: SEQ, FLAGS, RECV_NS, BOOK_NS and the best level of each side, in one go
+_TOP_COLUMNS = (layout.SEQ, layout.FLAGS, layout.RECV_NS, layout.BOOK_NS, layout.BID_PX, layout.BID_QTY,
+                layout.ASK_PX, layout.ASK_QTY)
+_TOP = struct.Struct("<" + "".join(f"{8 * (column - before - 1)}xq" for before, column in zip(
+    (-1, *_TOP_COLUMNS), _TOP_COLUMNS)))
 
 
 class Top(NamedTuple):
@@ -117,19 +121,14 @@ class Books(_Ring):
         return self.read(symbol, head) if head else None
 
     def top(self, symbol: int) -> Top | None:
-        """The best prices of the newest tick; None as for `newest`. About 1.5 us."""
+        """The best prices of the newest tick; None as for `newest`. About 0.5 us."""
         head = self._heads[symbol]
         if not head:
             return None
         offset, raw = (head & (self.capacity - 1)) * _TICK.size, self._bytes[symbol]
-        first = _TICK_HEAD.unpack_from(raw, offset)
-        bid, bid_qty, ask, ask_qty = (_INT.unpack_from(raw, offset + 8 * column)[0] for column in (
-            layout.BID_PX, layout.BID_QTY, layout.ASK_PX, layout.ASK_QTY))
+        top = tuple.__new__(Top, _TOP.unpack_from(raw, offset))
         fence()
-        if first[layout.SEQ] != head or _INT.unpack_from(raw, offset)[0] != head:
-            return None
-        return Top(head, first[layout.FLAGS], first[layout.RECV_NS], first[layout.BOOK_NS],
-                   bid, bid_qty, ask, ask_qty)
+        return top if top.seq == head and _INT.unpack_from(raw, offset)[0] == head else None
 
 
 class Rows(_Ring):

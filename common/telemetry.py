@@ -84,6 +84,13 @@ class Telemetry:
         """Count a duration; negative ones count as 0. About 300 ns."""
         self._cells[self._offset[timer] + _bucket(ns)] += 1
 
+    def observe_all(self, timers: Sequence[str], ns: np.ndarray) -> None:
+        """Count ns[i], int64[len(timers), n], under timers[i], as n calls of `observe` each would. About 25 us."""
+        ns = ns.clip(0)
+        shift = (np.frexp(ns)[1] - 1 - _SUB_BITS).clip(0)
+        buckets = ((shift << _SUB_BITS) + (ns >> shift)).clip(max=_BUCKETS - 1)
+        np.add.at(self._buckets, ([[self.timers.index(timer)] for timer in timers], buckets), 1)
+
     def histogram(self, timer: str) -> np.ndarray:
         """A copy of the buckets: int64[buckets]. Subtract two to have an interval."""
         return self._buckets[self.timers.index(timer)].copy()

@@ -10,6 +10,9 @@ from typing import Any, Iterator, NamedTuple, Sequence
 from common.errors import WireError
 
 VERSION = 1
+
+#: make(Work, values) is Work(*values) in half the time: a named tuple without the matching of its arguments
+make = tuple.__new__
 _HEADER = struct.Struct("<BBH")
 
 

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import click
+import numpy as np
 import orjson
 
 from common import killswitch
@@ -57,8 +58,9 @@ COUNTERS = ("predictions", "superseded", "decisions", "orders", "acks", "fills",
             "refusals", *(f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS),
             "position", "exposure", "realised", "unrealised", "fees", "day_loss",  # gauges, 1e-8 of quote currency
             "working", "unresolved", "halted", "armed", "reconciled")  # gauges
-TIMERS = ("ingest", "feature", "dispatch", "queue", "inference", "decide", "send", "ack", "tick_to_decision",
-          "tick_to_order")
+#: what lies between the stamps of a prediction, in their order, and the decision
+STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide")
+TIMERS = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
 
 DIFFERENCES = 3  #: a difference to the venue's positions counts once it was seen so often in a row
 _QUESTIONS = 8  #: asked in one turn
@@ -69,6 +71,7 @@ _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
 _TIDY_NS = 30_000_000_000
 _LAST_WORDS = 25  # waits of 20 ms for answers that are under way when the stage is closed
+_STAMPS = Prediction._fields.index("recv_ns")  # and all after it
 _log = logging.getLogger("executor")
 
 
@@ -100,6 +103,7 @@ class Executor(Stage):
         self._portfolio_ns = self._differences = 0
         self._waiting_for = ""
         self._told: dict[str, str] = {}
+        self._passed: list[tuple[int, ...]] = []  # of each decision its stamps, from recv_ns on
         self._day, self._opening = "", 0
         self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
         self._poller: Poller | None = None
@@ -196,6 +200,7 @@ class Executor(Stage):
             for event in self.gateway.work():
                 self._learn(event)
         self._flush()
+        self._observe()
         self.gateway.close()
         self.journal.close()
         self._inbox.close()
@@ -222,21 +227,24 @@ class Executor(Stage):
         self._count(prediction, verdict, decided)
 
     def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
-        """Count the decision, and the latency of each station from the stamps that came along."""
-        add, observe = self._telemetry.add, self._telemetry.observe
+        """Count the decision; its latencies are written down later, many at a time, off the way of the next."""
+        add = self._telemetry.add
         add("decisions")
+        self._passed.append((*prediction[_STAMPS:], decided))
         if refusal is not None:
             add("refusals")
             add(_COUNTER_OF[refusal.reason])
             if refusal.reason == "LOSS_DAILY":
                 self._halt(f"the day's loss {text(refusal.value)} is above risk.max_daily_loss {text(refusal.limit)}")
-        observe("ingest", prediction.book_ns - prediction.recv_ns)
-        observe("feature", prediction.row_ns - prediction.book_ns)
-        observe("dispatch", prediction.dispatched_ns - prediction.row_ns)
-        observe("queue", prediction.start_ns - prediction.dispatched_ns)
-        observe("inference", prediction.end_ns - prediction.start_ns)
-        observe("decide", decided - prediction.end_ns)
-        observe("tick_to_decision", decided - prediction.recv_ns)
+
+    def _observe(self) -> None:
+        """The latency of each station, from the stamps that came with the decisions since the last time."""
+        if not self._passed:
+            return
+        stamps = np.array(self._passed)
+        self._passed.clear()
+        self._telemetry.observe_all(STATIONS, np.diff(stamps).T)
+        self._telemetry.observe_all(("tick_to_decision",), (stamps[:, -1] - stamps[:, 0])[None])
 
     def _place(self, prediction: Prediction, order: Order, market: Top, decided: int) -> Refusal | None:
         """Journal, then send. Returns why not, or None when the order is out."""
@@ -411,6 +419,7 @@ class Executor(Stage):
 
     def _turn(self, now: int, idle: bool) -> None:
         self._next_turn = now + _TURN_NS
+        self._observe()
         self._look()
         if self.books.retired:
             self._attach_again()

@@ -29,6 +29,8 @@ COUNTERS = (*COUNTED, *TOTALS, "waiting", "under_lease", "workers_seen", "leases
             "stale_refs", "malformed", "lapped")
 TIMERS = ("feature",)
 
+_PATIENCE_MS = 10.0
+
 
 class Feature(Stage):
     """`inbox` receives both ticks and credits. `books_source` and `rows_sink` make the rings (attach and create, or
@@ -51,7 +53,7 @@ class Feature(Stage):
         self.dispatcher = Dispatcher(every, int(settings.lease_ms * 1e6), settings.max_batch or (32 if every else 1))
         self._base = {name: telemetry.get(name) for name in COUNTED + TOTALS}  # of the process before this one
         self._refs = self._rows = self._warm_rows = self._invalid = 0
-        self._next_turn = self._spent_ns = 0
+        self._next_turn = self._started_ns = 0
 
     def on_start(self) -> bool:
         try:
@@ -86,14 +88,15 @@ class Feature(Stage):
             self._turn(now)
         while (assignment := self.dispatcher.next(now)) is not None:
             self._send(assignment, now)
-        if self._spent_ns:  # counted once the work is on its way
-            self._telemetry.observe("feature", self._spent_ns)
-            self._spent_ns = 0
+        if self._started_ns:  # counted once the work is on its way
+            self._telemetry.observe("feature", now - self._started_ns)
+            self._started_ns = 0
         return handled
 
     def wait(self, timeout_ms: float) -> None:
-        # With rows in the hands of a worker that may have died, look again when its lease can have run out.
-        self._inbox.wait(10.0 if self.dispatcher.leased else timeout_ms)
+        # Rows may be in the hands of a worker that died: look again when its lease can have run out. Always the
+        # same timeout, for to set another costs a microsecond and the lease comes and goes with each tick.
+        self._inbox.wait(_PATIENCE_MS)
 
     def on_close(self) -> None:
         if self.rows is not None:
@@ -110,6 +113,7 @@ class Feature(Stage):
         self._ticks_heads, self._rows_heads = memoryview(books.heads), memoryview(self.rows.heads)
         self._meta = [memoryview(meta) for meta in self.rows.meta]
         self._done = self.rows.heads.tolist()
+        self._capacity = self.rows.capacity
         self._lost = 0
 
     def _hear(self, ref: TickRef) -> None:
@@ -130,7 +134,7 @@ class Feature(Stage):
         self._rows += rows
         done, head = self._done[symbol], self._rows_heads[symbol]
         self._done[symbol] = head
-        dispatcher, window, capacity = self.dispatcher, self._window, self.rows.capacity
+        dispatcher, window, capacity = self.dispatcher, self._window, self._capacity
         warm = self._meta[symbol][head & (capacity - 1), ROW_RUN] - window + 1  # rows with a whole warm window behind
         if warm > 0:
             first = max(done, head - warm) + 1
@@ -141,7 +145,7 @@ class Feature(Stage):
                 dispatcher.withdraw(symbol, head - capacity * 3 // 4 + window)
         else:
             dispatcher.withdraw(symbol, head + 1)
-        self._spent_ns += self._clock.monotonic_ns() - start
+        self._started_ns = self._started_ns or start
 
     def _take(self, credit: Credit) -> None:
         if self.dispatcher.credit(credit.worker, credit.incarnation, credit.lease):

@@ -13,17 +13,17 @@ import logging
 
 import click
 
-from common import layout
 from common.clock import SystemClock
 from common.config import Config, load
 from common.errors import ModelError
 from common.features import COLUMNS, SCHEMA_HASH
+from common.layout import ROW_KIND, ROW_RUN
 from common.links import Network
 from common.model import Model
 from common.ring import Rows
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
-from common.wire import Credit, Prediction, Work, decode, encode
+from common.wire import Credit, Prediction, Work, decode, encode, make
 
 COUNTERS = ("work", "rows", "predictions", "invalid", "cold", "model_errors", "stale_refs", "batches",
             "predictions_refused", "credits_refused")
@@ -48,6 +48,7 @@ class Inference(Stage):
         self._incarnation = clock.monotonic_ns()
         self._lease = 0
         self._quiet_since = 0
+        self._spent: list[int] = []  # of the runs since the last message, for the histogram
         self._volatility = COLUMNS.index(VOLATILITY)
 
     def on_start(self) -> bool:
@@ -93,6 +94,9 @@ class Inference(Stage):
         self._lease = work[0].lease
         self._credit(asked, asked - len(predictions))
         telemetry = self._telemetry
+        for spent_ns in self._spent:
+            telemetry.observe("inference", spent_ns)
+        self._spent.clear()
         telemetry.add("work", len(work))
         telemetry.add("rows", asked)
         telemetry.add("predictions", len(predictions))
@@ -108,7 +112,7 @@ class Inference(Stage):
         if meta is None or not rows.holds(symbol, seq - length + 1):
             self._telemetry.add("invalid")
             return
-        if meta[layout.ROW_RUN] < length:
+        if meta[ROW_RUN] < length:
             self._telemetry.add("cold")
             return
         window = rows.window(symbol, seq, length)
@@ -122,7 +126,7 @@ class Inference(Stage):
         if not rows.holds(symbol, seq - length + 1):
             self._telemetry.add("invalid")
             return
-        self._telemetry.observe("inference", end - start)
+        self._spent.append(end - start)
         predictions.append(self._prediction(item, meta, p_up, p_down, volatility, start, end))
 
     def _predict_run(self, item: Work, predictions: list[Prediction]) -> None:
@@ -131,7 +135,7 @@ class Inference(Stage):
         symbol = item.symbol
         start = self._clock.monotonic_ns()
         metas = [(seq, rows.read_meta(symbol, seq)) for seq in range(item.first, item.last + 1)]
-        usable = [(seq, meta) for seq, meta in metas if meta is not None and meta[layout.ROW_RUN] >= length
+        usable = [(seq, meta) for seq, meta in metas if meta is not None and meta[ROW_RUN] >= length
                   and rows.holds(symbol, seq - length + 1)]
         self._telemetry.add("invalid", len(metas) - len(usable))
         if not usable:
@@ -144,7 +148,7 @@ class Inference(Stage):
             return
         volatility = [float(window[-1, self._volatility]) for window in windows]
         end = self._clock.monotonic_ns()
-        self._telemetry.observe("inference", end - start)
+        self._spent.append(end - start)
         self._telemetry.add("batches")
         for (seq, meta), (p_up, p_down), vol in zip(usable, found.tolist(), volatility):
             if rows.holds(symbol, seq - length + 1):
@@ -160,10 +164,10 @@ class Inference(Stage):
 
     def _prediction(self, item: Work, meta: tuple[int, ...], p_up: float, p_down: float, volatility: float,
                     start: int, end: int) -> Prediction:
-        return Prediction(item.symbol, self._worker, item.epoch, meta[layout.ROW_SEQ], meta[layout.ROW_VENUE_ID],
-                          meta[layout.ROW_KIND], meta[layout.ROW_EVENT_NS], self.model.id, p_up, p_down, volatility,
-                          meta[layout.ROW_BID], meta[layout.ROW_ASK], meta[layout.ROW_RECV_NS],
-                          meta[layout.ROW_BOOK_NS], meta[layout.ROW_WRITTEN_NS], item.dispatched_ns, start, end)
+        seq, _, _, venue_id, event_ns, recv_ns, book_ns, row_ns, bid, ask, kind = meta[:ROW_KIND + 1]
+        return make(Prediction, (item.symbol, self._worker, item.epoch, seq, venue_id, kind, event_ns, self.model.id,
+                                 p_up, p_down, volatility, bid, ask, recv_ns, book_ns, row_ns, item.dispatched_ns,
+                                 start, end))
 
     def _credit(self, done: int, invalid: int) -> None:
         self._quiet_since = self._clock.monotonic_ns()

@@ -8,6 +8,7 @@ import click
 
 from common.config import load
 from common.links import FRAMES, TAPS, Network
+from common.placement import step_back
 from common.ring import Books
 from common.stage import exit_on_error
 from common.wire import as_dict, decode
@@ -31,7 +32,8 @@ def tap(link: str, path: str | None, raw: bool, count: int | None, symbol: str |
     predictions  workers -> executor
 
     A listener that does not keep up misses messages, and is told how many on standard error; the pipeline
-    never waits for it. A tap starts within about 100 ms.
+    never waits for it. A tap starts within about 100 ms, and what it shows is as old. It runs when a core is idle,
+    and takes none from the stages.
 
     \b
     alpha tap predictions --symbol BTC-USD --count 3
@@ -39,6 +41,7 @@ def tap(link: str, path: str | None, raw: bool, count: int | None, symbol: str |
     """
     with exit_on_error():
         config = load(path)
+        step_back()
         network = Network(config.run_dir)
         try:
             _listen(config, network, link, raw, count, symbol, seconds)

@@ -4,7 +4,7 @@
     floor.py     the cheapest thing of the pipeline's shape
     article.py   the architecture of the article as it stands
     ours.py      the real stages
-    live.py      latency, throughput, overload, placement
+    live.py      latency, throughput, overload, placement, taps
     local.py     frames, features, replay, start
     bed.py       processes and what they leave; table.py: figures, goals, machine; model.py: models to measure with
 """
@@ -25,7 +25,7 @@ from common.errors import ConfigError
 from common.stage import exit_on_error
 
 DEFAULT = ("latency", "throughput", "overload", "frames", "features", "replay", "start")
-PARTS = (*DEFAULT, "placement")
+PARTS = (*DEFAULT, "placement", "taps")
 _ROOT = Path(__file__).resolve().parents[2]
 _SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
 
@@ -36,6 +36,7 @@ _SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
 @click.option("--quick", is_flag=True, help="A second of each: shows that it works, proves nothing.")
 @click.option("--long", is_flag=True, help="60 s of overload, and twice as long for latency.")
 @click.option("--placement", "with_placement", is_flag=True, help="Also: what pinning and staying awake give.")
+@click.option("--taps", "with_taps", is_flag=True, help="Also: what a tap costs that listens, and one that stalls.")
 @click.option("--rate", type=click.FloatRange(100, 20_000), default=2000.0, show_default=True,
               help="Ticks/s for latency.")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Rounds of latency (default 3).")
@@ -45,7 +46,8 @@ _SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
 @click.option("--recordings", envvar="ALPHA_RECORDINGS", type=click.Path(file_okay=False),
               help="Folder with recorded usdm_*.gz files ($ALPHA_RECORDINGS).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def bench(path: str | None, names: tuple[str, ...], with_placement: bool, as_json: bool, **options: Any) -> None:
+def bench(path: str | None, names: tuple[str, ...], with_placement: bool, with_taps: bool,
+          as_json: bool, **options: Any) -> None:
     """Measure this installation on this machine, beside the floor and the article's architecture.
 
     \b
@@ -53,6 +55,7 @@ def bench(path: str | None, names: tuple[str, ...], with_placement: bool, as_jso
     overload    ten times what a slow model can take       frames      validated book updates/s
     features    history through the features               replay      raw capture through everything
     start       `alpha run` to its first decision          placement   (with --placement)
+    taps        (with --taps)
 
     Leave the machine alone meanwhile: everything here is about waking up in time. Takes four minutes on two cores.
     """
@@ -60,7 +63,8 @@ def bench(path: str | None, names: tuple[str, ...], with_placement: bool, as_jso
         from procs.bench.bed import Bed
         from procs.bench.table import Others, Part, machine, machine_line
 
-        wanted = [name for name in PARTS if name in (names or DEFAULT) or (with_placement and name == "placement")]
+        extra = {"placement": with_placement, "taps": with_taps}
+        wanted = [name for name in PARTS if name in (names or DEFAULT) or extra.get(name)]
         told = {"command": shlex.join(["alpha", *sys.argv[1:]]), "machine": machine(), "quick": options["quick"]}
         say, show = _progress(), (lambda text: None) if as_json else (lambda text: print(text, flush=True))
         show(machine_line(told["machine"]) + "\n")
@@ -111,6 +115,7 @@ def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordi
         seconds=1.0 if quick else 10.0 if long else 5.0, overload_s=2.0 if quick else 60.0 if long else 20.0)
     return {"latency": lambda: live.latency(run), "throughput": lambda: live.throughput(run),
             "overload": lambda: live.overload(run), "placement": lambda: live.placement(run),
+            "taps": lambda: live.taps(run),
             "frames": lambda: local.frames(run, folder), "features": lambda: local.features(run),
             "replay": lambda: local.replay(run, folder), "start": lambda: local.start(run)}
 

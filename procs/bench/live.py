@@ -1,4 +1,4 @@
-"""The parts that run processes side by side: latency, throughput, overload, placement.
+"""The parts that run processes side by side: latency, throughput, overload, placement, taps.
 
 Everyone is fed by the same source from the same tape, one after the other in rounds, so that a machine that drifts
 drifts for all. Nobody else of the benchmark is alive while one is measured: what keeps cores awake for ours would
@@ -7,6 +7,7 @@ help the others too.
 
 import contextlib
 import dataclasses
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -311,6 +312,49 @@ def placement(run: Run) -> Part:
         part.figures[name] = latency_us(sum(many))
         part.lines.append(latency_line(name, part.figures[name]))
     part.hides = "what the same helps give on a machine with other sleep states, or with more cores"
+    return part
+
+
+def taps(run: Run) -> Part:
+    """Latency and counts of ours without a tap, with one that listens, and with one that is stopped."""
+    states = ("no tap", "a tap that listens", "a tap that is stalled")
+    part = Part("taps", f"latency of ours at {run.rate:,.0f} ticks/s with `alpha tap predictions` beside it, one "
+                f"start of the stages, {2 * run.rounds} rounds in turns")
+    warm = run.warm_frames(describe(run.model)["window"])
+    turns = [state for turn in range(2 * run.rounds) for state in (states if turn % 2 else reversed(states))]
+    tape = run.tape(warm + round(len(turns) * run.seconds * run.rate) + 100, run.rate)
+    found: dict[str, list[np.ndarray]] = {state: [] for state in states}
+    counted = {state: {"frames": 0, "decisions": 0, "skipped": 0, "losses": 0} for state in states}
+    with playing(run, "ours", tape, run.settings(run.model)) as (source, ours):
+        source.play(warm / WARM_RATE, WARM_RATE)
+        ours.settle()
+        for turn, state in enumerate(turns):
+            run.say(f"taps, {turn + 1} of {len(turns)}: {state}")
+            with contextlib.ExitStack() as stack:
+                if state != states[0]:
+                    tap = run.bed.spawn("procs.cli", "tap", "predictions", environment=ours.environment)
+                    stack.callback(run.bed.stop, [tap])
+                    time.sleep(1.0)  # it attaches; the stages look for listeners ten times a second
+                    run.bed.check()
+                    if state == states[2]:
+                        tap.send_signal(signal.SIGSTOP)
+                        stack.callback(tap.send_signal, signal.SIGCONT)
+                before, decided = ours.counts(), ours.telemetry.histogram(TIMER)
+                told = source.play(run.seconds, run.rate)
+                after, _ = ours.settle()
+                found[state].append(ours.telemetry.histogram(TIMER) - decided)
+                for name, value in counted[state].items():
+                    counted[state][name] = value + (told["frames"] if name == "frames" else after[name] - before[name])
+    for state, many in found.items():
+        medians = [latency_us(one)["p50"] for one in many]
+        part.figures[state] = {**latency_us(sum(many)), **counted[state], "p50_by_round": medians}
+        part.lines.append(latency_line(state, part.figures[state], f"decided of {counted[state]['frames']:,}, "
+                                       f"{counted[state]['skipped']:,} skipped, {counted[state]['losses']:,} lost; p50 "
+                                       f"by round {min(medians):,.0f} to {max(medians):,.0f} us"))
+    bare = part.figures[states[0]]["p50"]
+    part.goals = [Goal(f"p50 with {state} against none", part.figures[state]["p50"] / bare, 1.1, " x")
+                  for state in states[1:] if bare]
+    part.hides = "a listener on a machine with a core to spare: here it takes its share of the two that decide"
     return part
 
 

@@ -23,6 +23,7 @@ class Ours:
     def __init__(self, bed: Bed, url: str, environment: dict[str, str]) -> None:
         self._bed = bed
         environment = {**environment, "ALPHA_MARKET__WS_URL": url}
+        self.environment = environment
         config = config_of(environment)
         workers = range(config.inference.workers)
         self.stations = ["ingest", "feature", *(f"inference-{k}" for k in workers), "executor"]

@@ -94,6 +94,7 @@ def test_a_tap_sees_every_message_and_steals_none(network):
     for number in range(200):
         assert push.send(b"%d" % number)
     assert receive(pull, 201)[1:] == [b"%d" % number for number in range(200)]
+    tap.poll()
     assert [listener.recv(5000) for _ in range(200)] == [b"%d" % number for number in range(200)]
     assert listener.missed == 0
     listener.close()
@@ -104,13 +105,15 @@ def test_a_listener_that_stalls_misses_messages_knows_it_and_holds_nobody_up(net
     tap = network.tap("ticks", "ingest")
     listener = network.listen("ticks")
     until(lambda: tap.poll() or tap.wanted)
-    total = 60_000
+    total = 400_000
     for number in range(total):
         tap.send(b"x" * 500)
+    tap.poll()
     seen = 0
     while listener.recv(500) is not None:
         seen += 1
     tap.send(b"the last one tells how many there were")
+    tap.poll()
     assert listener.recv(5000) is not None
     assert seen < total and listener.missed == total - seen
 

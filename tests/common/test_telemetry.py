@@ -59,3 +59,14 @@ def test_a_stage_leaves_words_for_those_who_look(instance):
     telemetry.tell({})
     assert Telemetry.attach(instance, "stage").told() == {}
     telemetry.close()
+
+
+def test_many_durations_at_once_are_counted_as_each_by_itself():
+    draw = np.random.default_rng(0)
+    ns = np.concatenate([draw.integers(-100, 200, (2, 500)), (2 ** draw.uniform(0, 62, (2, 5000))).astype(np.int64)], 1)
+    together, alone = (Telemetry.private("s", (), ("a", "b")) for _ in range(2))
+    together.observe_all(("b", "a"), ns)
+    for timer, values in zip(("b", "a"), ns.tolist()):
+        for value in values:
+            alone.observe(timer, value)
+    assert all((together.histogram(timer) == alone.histogram(timer)).all() for timer in ("a", "b"))

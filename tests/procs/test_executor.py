@@ -174,6 +174,7 @@ def test_every_prediction_that_is_taken_up_is_a_decision_with_its_waterfall(desk
         d.wait(2)
     assert (d.get("predictions"), d.get("decisions"), d.get("refusals"), d.get("orders")) == (3, 3, 1, 2)
     assert d.refused() == {"SIGNAL_WEAK": 1}
+    d.wait(25)  # latencies are written down a few times a second
     counts = {timer: d.telemetry.quantiles(timer)["count"] for timer in TIMERS}
     assert counts == {**dict.fromkeys(TIMERS, 3), "send": 2, "ack": 2, "tick_to_order": 2}
     assert d.telemetry.quantiles("tick_to_decision")["p50"] in range(580, 620)

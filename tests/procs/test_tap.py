@@ -26,6 +26,7 @@ def feed(tap, messages: list[bytes], process) -> None:
     until(lambda: tap.poll() or tap.wanted, 30)
     for message in messages:
         tap.send(message)
+    tap.poll()
 
 
 def prediction(symbol: int, seq: int) -> Prediction:
