@@ -11,10 +11,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+
+@contextlib.contextmanager
+def _without_scipy() -> Iterator[None]:
+    """numba looks for scipy when it is imported, and for its linear algebra when it first loads anything. We compile
+    none, and where scipy is installed (for training) a stage would start 0.3 s later for it."""
+    hidden = [name for name in ("scipy", "scipy.linalg") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # an import of them fails
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+with _without_scipy():
+    import numba
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
 
 _HERE = Path(__file__).parent
 _MADE_OF = ("compiled.py", "layout.py", "scan.py", "book.py", "market.py", "feature_kernel.py")
@@ -49,17 +64,3 @@ def direct(function: Callable, *example: Any) -> Callable:
     if not hasattr(function, "get_overload"):  # compilation is switched off, for debugging
         return function
     return function.get_overload(tuple(function.typeof_pyval(value) for value in example))
-
-
-@contextlib.contextmanager
-def _without_scipy() -> Iterator[None]:
-    """When numba first loads anything it looks for linear algebra in scipy. We compile none, and where scipy is
-    installed (for training) a stage would start 0.3 s later for it."""
-    if "scipy.linalg" in sys.modules:
-        yield
-        return
-    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]  # an import of it fails
-    try:
-        yield
-    finally:
-        del sys.modules["scipy.linalg"]

@@ -15,7 +15,7 @@ from common.errors import VenueError
 from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Quote, Snapshot, Trade
 from common.scan import Scanner
 from common.venues import fields
-from common.venues.fields import make
+from common.wire import make
 
 _SNAPSHOT_LEVELS = 1000
 

@@ -18,9 +18,6 @@ from common.events import Event
 _SHOWN = 80  #: characters of a refused value that an error repeats
 MS = 1_000_000  #: ns in a millisecond
 
-#: make(Quote, values) is Quote(*values) in half the time: a named tuple without the matching of its arguments
-make = tuple.__new__
-
 
 class _Inexact(Exception):
     """A decimal came as a JSON number: decode the frame again, exactly."""

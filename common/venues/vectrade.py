@@ -17,7 +17,7 @@ from common.errors import ContractError, VenueError
 from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Quote, Snapshot, Trade
 from common.scan import Scanner
 from common.venues import fields
-from common.venues.fields import make
+from common.wire import make
 
 BOOK, TRADES, TICKER = "orderbook", "trades", "ticker"  #: channels
 
