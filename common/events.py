@@ -21,6 +21,7 @@ class Delta(NamedTuple):
     levels: np.ndarray  #: int64[>= n_bids + n_asks, 2]
     n_bids: int
     n_asks: int
+    checksum: int | None = None  #: of the book after this change, where the venue sends one: see Venue.checksum
 
 
 class Snapshot(NamedTuple):
@@ -32,11 +33,12 @@ class Snapshot(NamedTuple):
     levels: np.ndarray
     n_bids: int
     n_asks: int
+    checksum: int | None = None
 
 
 class Trade(NamedTuple):
     symbol: int
-    trade_id: int
+    trade_id: int  #: 0 where the venue gives none that is a number below 2**63
     event_ns: int
     price: int
     qty: int  #: signed by the aggressor: above 0 a buyer lifted the ask
@@ -61,7 +63,24 @@ class Notice(NamedTuple):
     text: str
 
 
-Event = Delta | Snapshot | Trade | Quote | Notice
+ALL = -1  #: in place of a symbol: every symbol of the connection
+
+
+class Lost(NamedTuple):
+    """Frames of `symbol`, or of ALL, did not arrive: the venue numbers what it sends, and there is a hole. Only for
+    venues whose numbers are not those of a book's changes, which Delta carries; comes before what follows the hole."""
+
+    symbol: int
+    text: str
+
+
+class Reply(NamedTuple):
+    """The venue asks for an answer: `frame` must be sent, now."""
+
+    frame: bytes
+
+
+Event = Delta | Snapshot | Trade | Quote | Notice | Lost | Reply
 
 OLDER, JOINS, GAP = -1, 0, 1  #: verdicts of Venue.follows and Venue.bridges
 
@@ -75,12 +94,57 @@ class HttpRequest(NamedTuple):
     body: bytes = b""
 
 
+class Heartbeat(NamedTuple):
+    """What the client must send while the connection stands, or the venue ends it."""
+
+    every_s: float
+    frame: bytes
+
+
+class Precision(NamedTuple):
+    """How fine the prices and quantities of a symbol are: increments, in 1e-8; 0 where the venue does not say."""
+
+    tick: int
+    lot: int
+
+
 class Venue(Protocol):
-    """One file per venue in `common/venues`, registered by its `name`. Symbols are the venue's own
-    names; events carry the index of the symbol in the sequence given at construction."""
+    """One file per venue in `common/venues`, registered by its `name`; most of what stands here has a default in
+    `common.venues.base`. Symbols are the venue's own names; events carry the index of the symbol in the sequence
+    given at construction."""
 
     name: str
     symbols: Sequence[str]
+    ws_url: str  #: of the venue itself; "" where there is no such place
+    rest_url: str
+    silence_s: float  #: a healthy connection brings some frame at least so often; 0: it may be silent for long
+    max_age_s: float  #: the venue ends a connection at this age; 0: it does not
+    max_symbols: int  #: of one connection; 0: no limit
+    sends_per_s: float  #: frames that may be sent to the venue; 0: no limit
+    depth: int  #: levels per side that the venue keeps up to date: farther ones are cut off; 0: all of them
+    checksum_depth: int  #: levels per side that `checksum` wants; 0: the venue sends no checksums
+
+    def begin(self) -> None:
+        """A new connection begins: forget what belonged to the one before (numbering, channels)."""
+
+    def locate(self) -> HttpRequest | None:
+        """The request whose answer tells where to connect; None where that is always the same place."""
+
+    def located(self, body: bytes) -> str:
+        """The whole URL to connect to, from the answer to `locate`."""
+
+    def heartbeat(self) -> Heartbeat | None:
+        """What to send, and how often; None where answering pings of WebSocket itself is enough."""
+
+    def precision_request(self) -> HttpRequest | None:
+        """The request that answers with the increments of prices and quantities; None where there is none."""
+
+    def decode_precision(self, body: bytes) -> dict[str, Precision]:
+        """The answer to `precision_request`: our symbols that are in it."""
+
+    def checksum(self, symbol: int, bids: Sequence[tuple[int, int]], asks: Sequence[tuple[int, int]]) -> int:
+        """What the venue would send as the checksum of a book with these levels (price, quantity), best first,
+        at most `checksum_depth` a side."""
 
     def path(self) -> str:
         """Path and query of the WebSocket endpoint, relative to the configured base URL."""
@@ -105,3 +169,14 @@ class Venue(Protocol):
 
     def follows(self, last_id: int, delta: Delta) -> int:
         """Any later delta: OLDER (drop it), JOINS, or GAP (invalidate and resynchronise)."""
+
+    # The other side of the protocol, for the loopback exchange. Each is the inverse of what is read above.
+
+    def answer(self, frame: bytes) -> list[bytes]:
+        """What the venue sends back at once for `frame`, which a client of this class sent: acknowledgements, pongs."""
+
+    def subscribed(self, frame: bytes) -> list[int]:
+        """The symbols whose order book `frame`, from a client of this class, subscribes to anew."""
+
+    def encode_snapshot(self, snapshot: Snapshot) -> bytes:
+        """A frame, or the body of an HTTP answer where snapshots come by HTTP, that means `snapshot`."""

@@ -32,7 +32,7 @@ from common.book import CROSSED, Book, write_top
 from common.clock import ManualClock
 from common.compiled import compiled_fence, direct, kernel
 from common.errors import VenueError
-from common.events import GAP, OLDER, Delta, Notice, Quote, Snapshot, Trade, Venue
+from common.events import ALL, GAP, OLDER, Delta, Lost, Notice, Quote, Reply, Snapshot, Trade, Venue
 from common.layout import (
     ASK_PX,
     ASK_QTY,
@@ -64,6 +64,8 @@ COUNTERS = (
     "ignored",  #: events without effect: older than the book, not asked for, or while the book was not valid
     "venue_errors",  #: error messages from the venue
     "quote_checks", "quote_mismatches",
+    "checksums", "checksum_mismatches",  #: of books, against the venue's
+    "lost",  #: holes in the venue's own numbering of what it sends
 )
 
 KEPT = 8  #: refused frames kept for inspection
@@ -158,7 +160,9 @@ class Market:
         self._raw = bytearray(_HEAD.size)
         self._head = np.frombuffer(self._raw, np.int64)
         self._handlers = {Quote: self._on_quote, Delta: self._on_delta, Trade: self._on_trade,
-                          Snapshot: self._on_snapshot, Notice: self._on_notice}
+                          Snapshot: self._on_snapshot, Notice: self._on_notice, Lost: self._on_lost,
+                          Reply: self._on_reply}
+        self._depth, self._checksum_depth = venue.depth, venue.checksum_depth
         self._moved: list[Symbol] = []
         self.counts = Counts()
         self.refused: deque[Refused] = deque(maxlen=KEPT)
@@ -175,6 +179,10 @@ class Market:
             self._adopt(symbol)
 
     # ---- what the shell calls
+
+    def begin(self) -> None:
+        """A connection is about to begin: before any of its frames."""
+        self._venue.begin()
 
     def on_connect(self, now_ns: int) -> None:
         """The connection stands and the subscriptions have been sent."""
@@ -330,6 +338,20 @@ class Market:
             self.counts.ignored += 1
         return 0
 
+    def _on_lost(self, lost: Lost, recv_ns: int) -> int:
+        """A hole in what the venue sends, found by its own numbering: whatever it concerns is not to be believed."""
+        self.counts.lost += 1
+        written = 0
+        for symbol in self.symbols if lost.symbol == ALL else (self.symbols[lost.symbol],):
+            if symbol.state is State.VALID:
+                self._ask_again(symbol, recv_ns)
+                written += self._invalidate(symbol, 0, recv_ns)
+        return written
+
+    def _on_reply(self, reply: Reply, recv_ns: int) -> int:
+        self.outbox.append(reply.frame)
+        return 0
+
     # ---- one symbol's way
 
     def _verdict(self, symbol: Symbol, delta: Delta) -> int:
@@ -342,7 +364,7 @@ class Market:
             self._refuse(recv_ns, error, b"")
             return False
         self.counts.crossed += found == CROSSED
-        return found != CROSSED
+        return found != CROSSED and self._proven(symbol, snapshot.checksum)
 
     def _apply(self, symbol: Symbol, delta: Delta, recv_ns: int) -> bool:
         """Change the book; False if it is wrong now."""
@@ -355,7 +377,20 @@ class Market:
         if found == CROSSED:
             self.counts.crossed += 1
             return False
-        return True
+        return self._proven(symbol, delta.checksum)
+
+    def _proven(self, symbol: Symbol, checksum: int | None) -> bool:
+        """Cut the book to the depth that the venue keeps; False if the venue's checksum of it differs from ours."""
+        if self._depth:
+            symbol.book.cut(self._depth)
+        if checksum is None:
+            return True
+        depth, book = self._checksum_depth, symbol.book
+        self.counts.checksums += 1
+        if self._venue.checksum(symbol.index, book.bids(depth), book.asks(depth)) == checksum:
+            return True
+        self.counts.checksum_mismatches += 1
+        return False
 
     def _hold(self, symbol: Symbol, delta: Delta, recv_ns: int) -> int:
         """Keep a delta for the snapshot to come; where that comes in band, all that precedes it is worthless."""
@@ -463,6 +498,7 @@ class Market:
 def warm_up() -> None:
     """Compile all that a market runs, or load what was compiled."""
     market = Market(create("vectrade", ["A"]), Books.private(["A"], 2), ManualClock())
+    Book().cut(1)
     body = b'"sequence":%d,"timestamp":1,"bids":[["1","1"]],"asks":[["2","1"]]}'
     market.on_frame(b'{"channel":"orderbook:A","type":"snapshot",' + body % 1, 0)
     market.on_frame(b'{"channel":"orderbook:A","type":"delta",' + body % 2, 0)

@@ -11,10 +11,13 @@ engine) where the frame has it, else E (of the sender); spot quotes have neither
 
 from typing import Sequence
 
+import orjson
+
 from common.errors import VenueError
 from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Quote, Snapshot, Trade
 from common.scan import Scanner
 from common.venues import fields
+from common.venues.base import Base
 from common.wire import make
 
 _SNAPSHOT_LEVELS = 1000
@@ -22,29 +25,24 @@ _SNAPSHOT_LEVELS = 1000
 _QUOTE, _TRADE, _DELTA, _SNAPSHOT = range(4)  # templates of both venues stand in this order
 
 
-class _Binance:
+class _Binance(Base):
     """What the venues share. A subclass gives the templates, the streams and the rules of its market."""
 
-    name: str
+    max_age_s = 24 * 3600.0
+    max_symbols = 1024 // 3  # streams of one connection
+    sends_per_s = 5.0
     _templates: tuple[bytes, ...]
     _streams: tuple[str, ...]
     _rest: str
     _chained: bool  #: each delta names the last id of the one before, as `pu`
 
     def __init__(self, symbols: Sequence[str]) -> None:
-        self.symbols = tuple(symbols)
-        self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
+        super().__init__(symbols)
         self._scanner = Scanner(self._templates, self.symbols)
 
     def path(self) -> str:
         streams = [f"{symbol.lower()}@{stream}" for symbol in self.symbols for stream in self._streams]
         return f"/stream?streams={'/'.join(streams)}"
-
-    def subscriptions(self) -> list[bytes]:
-        return []
-
-    def resync(self, symbol: int) -> list[bytes]:
-        return []
 
     def snapshot_request(self, symbol: int) -> HttpRequest | None:
         return HttpRequest("GET", f"{self._rest}?symbol={self.symbols[symbol]}&limit={_SNAPSHOT_LEVELS}")
@@ -98,6 +96,11 @@ class _Binance:
                      fields.integer(data, "pu") if self._chained else 0,
                      fields.time_ns(data, "T" if "T" in data else "E"), levels, *counts)
 
+    def encode_snapshot(self, snapshot: Snapshot) -> bytes:
+        rows, bids, ms = fields.texts(snapshot.levels), snapshot.n_bids, snapshot.event_ns // fields.MS
+        return orjson.dumps({"lastUpdateId": snapshot.last_id, **({"E": ms, "T": ms} if self._chained else {}),
+                             "bids": rows[:bids], "asks": rows[bids:bids + snapshot.n_asks]})
+
     def decode_snapshot(self, symbol: int, body: bytes) -> Snapshot:
         found = self._scanner.match(body)
         if found[0] == _SNAPSHOT:
@@ -118,6 +121,7 @@ class BinanceUsdM(_Binance):
     """usd-m futures."""
 
     name = "binance-usdm"
+    ws_url, rest_url = "wss://fstream.binance.com", "https://fapi.binance.com"
     _streams = ("depth@0ms", "bookTicker", "trade")
     _rest = "/fapi/v1/depth"
     _chained = True
@@ -140,7 +144,7 @@ class BinanceUsdM(_Binance):
             return (make(Trade, (symbol, number, time_ns, price, -quantity if seller else quantity)),)
         if kind == _DELTA:
             _, _, time_ns, symbol, first, last, before, n_bids, n_asks = found
-            return (make(Delta, (symbol, first, last, before, time_ns, self._scanner.levels, n_bids, n_asks)),)
+            return (make(Delta, (symbol, first, last, before, time_ns, self._scanner.levels, n_bids, n_asks, None)),)
         return fields.decode(frame, self._read)
 
     def _matched_snapshot(self, symbol: int, found: tuple[int, ...]) -> Snapshot:
@@ -162,6 +166,7 @@ class BinanceSpot(_Binance):
     """Spot."""
 
     name = "binance-spot"
+    ws_url, rest_url = "wss://stream.binance.com:9443", "https://api.binance.com"
     _streams = ("depth@100ms", "bookTicker", "trade")
     _rest = "/api/v3/depth"
     _chained = False
@@ -183,7 +188,7 @@ class BinanceSpot(_Binance):
             return (make(Trade, (symbol, number, time_ns, price, -quantity if seller else quantity)),)
         if kind == _DELTA:
             _, time_ns, symbol, first, last, n_bids, n_asks, _, _ = found
-            return (make(Delta, (symbol, first, last, 0, time_ns, self._scanner.levels, n_bids, n_asks)),)
+            return (make(Delta, (symbol, first, last, 0, time_ns, self._scanner.levels, n_bids, n_asks, None)),)
         return fields.decode(frame, self._read)
 
     def _matched_snapshot(self, symbol: int, found: tuple[int, ...]) -> Snapshot:

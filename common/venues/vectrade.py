@@ -13,10 +13,11 @@ from typing import Sequence
 
 import orjson
 
-from common.errors import ContractError, VenueError
-from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Quote, Snapshot, Trade
+from common.errors import VenueError
+from common.events import GAP, JOINS, OLDER, Delta, Event, Notice, Quote, Snapshot, Trade
 from common.scan import Scanner
 from common.venues import fields
+from common.venues.base import Base
 from common.wire import make
 
 BOOK, TRADES, TICKER = "orderbook", "trades", "ticker"  #: channels
@@ -32,12 +33,11 @@ _TEMPLATES = (
 )
 
 
-class VecTrade:
+class VecTrade(Base):
     name = "vectrade"
 
     def __init__(self, symbols: Sequence[str]) -> None:
-        self.symbols = tuple(symbols)
-        self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
+        super().__init__(symbols)
         self._scanner = Scanner(_TEMPLATES, self.symbols)
 
     def path(self) -> str:
@@ -51,24 +51,31 @@ class VecTrade:
         channels = [f"{BOOK}:{self.symbols[symbol]}"]
         return [orjson.dumps({"action": action, "channels": channels}) for action in ("unsubscribe", "subscribe")]
 
-    def snapshot_request(self, symbol: int) -> HttpRequest | None:
-        return None
-
-    def decode_snapshot(self, symbol: int, body: bytes) -> Snapshot:
-        raise ContractError("this venue sends its snapshots in band", where=f"venue={self.name}")
-
-    def bridges(self, snapshot_id: int, delta: Delta) -> int:
-        return self.follows(snapshot_id, delta)
-
     def follows(self, last_id: int, delta: Delta) -> int:
         if delta.first_id == last_id + 1:
             return JOINS
         return GAP if delta.first_id > last_id else OLDER
 
+    def answer(self, frame: bytes) -> list[bytes]:
+        data = orjson.loads(frame)
+        return [orjson.dumps({"type": f"{data['action']}d", "channels": data["channels"]})]
+
+    def subscribed(self, frame: bytes) -> list[int]:
+        data = orjson.loads(frame)
+        channels = [channel.partition(":") for channel in data["channels"]]
+        return [self._index[symbol] for feed, _, symbol in channels if feed == BOOK and data["action"] == "subscribe"]
+
+    def encode_snapshot(self, snapshot: Snapshot) -> bytes:
+        rows, bids = fields.texts(snapshot.levels), snapshot.n_bids
+        return orjson.dumps({"channel": f"{BOOK}:{self.symbols[snapshot.symbol]}", "type": "snapshot",
+                             "sequence": snapshot.last_id, "timestamp": snapshot.event_ns // fields.MS,
+                             "bids": rows[:bids], "asks": rows[bids:bids + snapshot.n_asks]})
+
     def decode(self, frame: bytes | bytearray) -> Sequence[Event]:
         kind, symbol, number, time_ns, first, second, third, fourth, _ = self._scanner.match(frame)
         if kind == _DELTA:
-            return (make(Delta, (symbol, number, number, number - 1, time_ns, self._scanner.levels, first, second)),)
+            return (make(Delta, (symbol, number, number, number - 1, time_ns, self._scanner.levels, first, second,
+                                  None)),)
         if kind == _TICKER:
             return (make(Quote, (symbol, number, first, second, third, fourth)),)
         if kind == _BUY:

@@ -1,0 +1,1 @@
+"""Foreign recordings as what this project reads: one module for each format."""
