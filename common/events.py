@@ -178,5 +178,8 @@ class Venue(Protocol):
     def subscribed(self, frame: bytes) -> list[int]:
         """The symbols whose order book `frame`, from a client of this class, subscribes to anew."""
 
+    def encode_location(self, url: str) -> bytes:
+        """An answer to `locate` that says `url`."""
+
     def encode_snapshot(self, snapshot: Snapshot) -> bytes:
         """A frame, or the body of an HTTP answer where snapshots come by HTTP, that means `snapshot`."""

@@ -45,6 +45,9 @@ class Base:
     def located(self, body: bytes) -> str:
         raise ContractError("this venue is always at the same place", where=f"venue={self.name}")
 
+    def encode_location(self, url: str) -> bytes:
+        raise ContractError("this venue is always at the same place", where=f"venue={self.name}")
+
     def heartbeat(self) -> Heartbeat | None:
         return None
 

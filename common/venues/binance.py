@@ -1,4 +1,4 @@
-"""Binance: usd-m futures and spot, over combined streams.
+"""Binance: usd-m and coin-m futures, and spot, over combined streams.
 
 Snapshots come by HTTP, deltas over the stream; each stream has its own rule for joining the two:
 
@@ -7,14 +7,18 @@ Snapshots come by HTTP, deltas over the stream; each stream has its own rule for
 
 `m` says that the buyer was the maker, so that the seller was the aggressor. Event time is T (of the matching
 engine) where the frame has it, else E (of the sender); spot quotes have neither.
+
+Quantities of coin-m are numbers of contracts, each worth a fixed sum of dollars. Books, quotes and trades of usd-m are
+under /public; the address without it is retired.
 """
 
 from typing import Sequence
+from urllib.parse import quote
 
 import orjson
 
 from common.errors import VenueError
-from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Quote, Snapshot, Trade
+from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Precision, Quote, Snapshot, Trade
 from common.scan import Scanner
 from common.venues import fields
 from common.venues.base import Base
@@ -22,18 +26,18 @@ from common.wire import make
 
 _SNAPSHOT_LEVELS = 1000
 
-_QUOTE, _TRADE, _DELTA, _SNAPSHOT = range(4)  # templates of both venues stand in this order
+_STREAMS = 3  # of a symbol
+
+_QUOTE, _TRADE, _DELTA, _SNAPSHOT = range(4)  # templates of all venues stand in this order
 
 
 class _Binance(Base):
     """What the venues share. A subclass gives the templates, the streams and the rules of its market."""
 
     max_age_s = 24 * 3600.0
-    max_symbols = 1024 // 3  # streams of one connection
-    sends_per_s = 5.0
     _templates: tuple[bytes, ...]
     _streams: tuple[str, ...]
-    _rest: str
+    _rest: str  #: path of all requests, up to their names
     _chained: bool  #: each delta names the last id of the one before, as `pu`
 
     def __init__(self, symbols: Sequence[str]) -> None:
@@ -45,7 +49,24 @@ class _Binance(Base):
         return f"/stream?streams={'/'.join(streams)}"
 
     def snapshot_request(self, symbol: int) -> HttpRequest | None:
-        return HttpRequest("GET", f"{self._rest}?symbol={self.symbols[symbol]}&limit={_SNAPSHOT_LEVELS}")
+        return HttpRequest("GET", f"{self._rest}/depth?symbol={self.symbols[symbol]}&limit={_SNAPSHOT_LEVELS}")
+
+    def precision_request(self) -> HttpRequest | None:
+        return HttpRequest("GET", f"{self._rest}/exchangeInfo")
+
+    def decode_precision(self, body: bytes) -> dict[str, Precision]:
+        return fields.decode(body, self._precision)
+
+    def _precision(self, data: dict) -> dict[str, Precision]:
+        found = {}
+        for item in fields.objects(data, "symbols"):
+            symbol = fields.text(item, "symbol")
+            if symbol in self._index:
+                filters = {fields.text(rule, "filterType"): rule for rule in fields.objects(item, "filters")}
+                found[symbol] = Precision(*(
+                    fields.quantity(filters[kind], name) if kind in filters else 0
+                    for kind, name in (("PRICE_FILTER", "tickSize"), ("LOT_SIZE", "stepSize"))))
+        return found
 
     def _read(self, data: dict) -> Sequence[Event]:
         """Any frame, exactly."""
@@ -99,7 +120,12 @@ class _Binance(Base):
     def encode_snapshot(self, snapshot: Snapshot) -> bytes:
         rows, bids, ms = fields.texts(snapshot.levels), snapshot.n_bids, snapshot.event_ns // fields.MS
         return orjson.dumps({"lastUpdateId": snapshot.last_id, **({"E": ms, "T": ms} if self._chained else {}),
+                             **self._named(self.symbols[snapshot.symbol]),
                              "bids": rows[:bids], "asks": rows[bids:bids + snapshot.n_asks]})
+
+    def _named(self, symbol: str) -> dict[str, str]:
+        """What a snapshot says of its symbol."""
+        return {}
 
     def decode_snapshot(self, symbol: int, body: bytes) -> Snapshot:
         found = self._scanner.match(body)
@@ -121,9 +147,11 @@ class BinanceUsdM(_Binance):
     """usd-m futures."""
 
     name = "binance-usdm"
-    ws_url, rest_url = "wss://fstream.binance.com", "https://fapi.binance.com"
+    ws_url, rest_url = "wss://fstream.binance.com/public", "https://fapi.binance.com"
+    max_symbols = 200 // _STREAMS
+    sends_per_s = 10.0
     _streams = ("depth@0ms", "bookTicker", "trade")
-    _rest = "/fapi/v1/depth"
+    _rest = "/fapi/v1"
     _chained = True
     _templates = (
         b'{"stream":"%_","data":{"e":"bookTicker","u":%i,"s":"%s","b":"%q","B":"%q","a":"%q","A":"%q",'
@@ -162,13 +190,34 @@ class BinanceUsdM(_Binance):
         return OLDER if delta.last_id <= last_id else GAP
 
 
+class BinanceCoinM(BinanceUsdM):
+    """Coin-m futures: as usd-m, but that frames name the pair too, which nothing here needs."""
+
+    name = "binance-coinm"
+    ws_url, rest_url = "wss://dstream.binance.com", "https://dapi.binance.com"
+    _rest = "/dapi/v1"
+    _templates = (  # with the same fields in the same order
+        b'{"stream":"%_","data":{"u":%i,"e":"bookTicker","s":"%s","ps":"%_","b":"%q","B":"%q","a":"%q","A":"%q",'
+        b'"T":%t,"E":%i}}',
+        b'{"stream":"%_","data":{"e":"trade","E":%i,"T":%t,"s":"%s","t":%i,"p":"%p","q":"%q","X":"MARKET","m":%b}}',
+        b'{"stream":"%_","data":{"e":"depthUpdate","E":%i,"T":%t,"s":"%s","ps":"%_","U":%i,"u":%i,"pu":%i,"b":%l,'
+        b'"a":%l}}',
+        b'{"lastUpdateId":%i,"E":%i,"T":%t,"symbol":"%_","pair":"%_","bids":%l,"asks":%l}',
+    )
+
+    def _named(self, symbol: str) -> dict[str, str]:
+        return {"symbol": symbol, "pair": symbol.partition("_")[0]}
+
+
 class BinanceSpot(_Binance):
     """Spot."""
 
     name = "binance-spot"
     ws_url, rest_url = "wss://stream.binance.com:9443", "https://api.binance.com"
+    max_symbols = 1024 // _STREAMS
+    sends_per_s = 5.0
     _streams = ("depth@100ms", "bookTicker", "trade")
-    _rest = "/api/v3/depth"
+    _rest = "/api/v3"
     _chained = False
     _templates = (
         b'{"stream":"%_","data":{"u":%i,"s":"%s","b":"%q","B":"%q","a":"%q","A":"%q"}}',
@@ -193,6 +242,11 @@ class BinanceSpot(_Binance):
 
     def _matched_snapshot(self, symbol: int, found: tuple[int, ...]) -> Snapshot:
         return Snapshot(symbol, found[1], 0, self._scanner.levels, found[2], found[3])
+
+    def precision_request(self) -> HttpRequest | None:
+        """By name: the answer for all is too long."""
+        names = quote(orjson.dumps(self.symbols), safe=",")
+        return HttpRequest("GET", f"{self._rest}/exchangeInfo?symbols={names}")
 
     def bridges(self, snapshot_id: int, delta: Delta) -> int:
         if delta.last_id <= snapshot_id:

@@ -17,4 +17,5 @@ def recorded(name: str, symbol: str):
 
 
 SAMPLES = {"binance-usdm": recorded("usdm_btcusdt_20240718", "BTCUSDT"),
+           "binance-coinm": recorded("cm_btcusd_perp_20240808", "BTCUSD_PERP"),
            "binance-spot": recorded("spot_btcusdt_20240808", "BTCUSDT")}
