@@ -148,6 +148,15 @@ class Book:
         nothing of what becomes of the others. About 0.5 us."""
         _cut(self.state, depth)
 
+    def levels(self) -> tuple[np.ndarray, int, int]:
+        """(levels, n_bids, n_asks) of the whole book, best first, as `load` takes them: int64[n_bids + n_asks, 2]."""
+        bids, asks = (self._pairs(side) for side in (_BIDS, _ASKS))
+        return np.concatenate((bids, asks)), len(bids), len(asks)
+
+    def equals(self, other: "Book") -> bool:
+        """Whether both have the same levels. About 10 us for 1,000 levels a side."""
+        return all(np.array_equal(self._pairs(side), other._pairs(side)) for side in (_BIDS, _ASKS))
+
     def clear(self) -> None:
         self.state[:_CAPACITY] = 0
 
@@ -163,9 +172,12 @@ class Book:
         return self._side(_ASKS, depth)
 
     def _side(self, side: int, depth: int | None) -> list[tuple[int, int]]:
+        return [tuple(pair) for pair in self._pairs(side, depth).tolist()]
+
+    def _pairs(self, side: int, depth: int | None = None) -> np.ndarray:
+        """(price, quantity) of the best `depth` levels or all, best first: int64[n, 2], a copy."""
         count, start = int(self.state[side]), HEADER + side * 2 * int(self.state[_CAPACITY])
-        pairs = self.state[start:start + 2 * count].reshape(-1, 2)[::-1][:depth]
-        return [(abs(key), quantity) for key, quantity in pairs.tolist()]
+        return np.abs(self.state[start:start + 2 * count].reshape(-1, 2)[::-1][:depth])
 
     def _allocate(self, capacity: int) -> None:
         self.state = np.zeros(HEADER + 4 * capacity, np.int64)

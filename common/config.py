@@ -33,15 +33,18 @@ class Instance:
 
 @dataclass(frozen=True)
 class Market:
-    venue: str = "vectrade"  #: vectrade, binance-usdm or binance-spot
+    venue: str = "vectrade"  #: a name from common/venues
     ws_url: str = "ws://127.0.0.1:8765"
     rest_url: str = "http://127.0.0.1:8765"
     symbols: tuple[str, ...] = ("BTC-USD", "ETH-USD", "AAPL", "XAU-USD")
     live: bool = False  #: a real venue: the executor then starts disarmed
     stale_s: float = 10.0  #: no frame for so long: the connection is dropped and made again
+    stale_book_s: float = 60.0  #: no change of a book for so long: that symbol is synchronised anew; 0: never
+    max_age_s: float = 0.0  #: age of a connection at which another takes over, before the venue ends it; 0: the venue's
     backoff_min_s: float = 0.1
     backoff_max_s: float = 10.0
-    max_frame_bytes: int = 4 * 2**20
+    max_frame_bytes: int = 32 * 2**20  #: snapshots of 50,000 levels come in one frame
+    process: int = 0  #: number of the ingest process that keeps this feed
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class Instrument:
 class Config:
     instance: Instance = Instance()
     market: Market = Market()
+    feeds: dict[str, Market] = field(default_factory=dict)  #: more of them, by name; their symbols are NAME:SYMBOL
     exchange: Exchange = Exchange()
     ring: Ring = Ring()
     feature: Feature = Feature()
@@ -155,6 +159,17 @@ class Config:
 
     def instrument(self, symbol: str) -> Instrument:
         return self.instruments.get(symbol, Instrument())
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Every symbol of every feed, in the order of the rings."""
+        return (*self.market.symbols, *(f"{name}:{symbol}" for name, feed in self.feeds.items()
+                                        for symbol in feed.symbols))
+
+    @property
+    def ingests(self) -> int:
+        """How many ingest processes there are."""
+        return 1 + max(feed.process for feed in (self.market, *self.feeds.values()))
 
     def path(self, text: str) -> Path:
         """`text` as a path, relative ones taken from the configuration file's folder."""
@@ -239,13 +254,19 @@ def _check(config: Config) -> None:
     name = config.instance.name
     need(name.replace("-", "").replace("_", "").isalnum() and len(name) <= 32, "instance.name", name,
          "use up to 32 letters, digits, - and _")
-    need(len(set(config.market.symbols)) == len(config.market.symbols) > 0, "market.symbols",
-         list(config.market.symbols), "name at least one symbol, each once")
+    for key, feed in (("market", config.market), *((f"feeds.{name}", feed) for name, feed in config.feeds.items())):
+        need(len(set(feed.symbols)) == len(feed.symbols) > 0, f"{key}.symbols", list(feed.symbols),
+             "name at least one symbol, each once")
+        need(0 <= feed.process < 64, f"{key}.process", feed.process, "use 0 to 63")
+        for limit in ("stale_s", "stale_book_s", "max_age_s"):
+            need(getattr(feed, limit) >= 0, f"{key}.{limit}", getattr(feed, limit), "use 0 or more")
     for key, size in (("ring.ticks", config.ring.ticks), ("ring.rows", config.ring.rows)):
         need(size >= 1024 and size & (size - 1) == 0, key, size, "use a power of two, 1024 or more")
     need(config.feature.dispatch in ("newest", "every"), "feature.dispatch", config.feature.dispatch,
          'use "newest" or "every"')
     need(0 <= config.feature.max_batch <= 256, "feature.max_batch", config.feature.max_batch, "use 0 to 256")
+    need(config.market.process == 0, "market.process", config.market.process,
+         "process 0 makes the ring that the others write to: give other feeds another process")
     need(1 <= config.inference.workers <= 64, "inference.workers", config.inference.workers, "use 1 to 64")
     need(0 <= config.decision.threshold < 0.5, "decision.threshold", config.decision.threshold,
          "use 0 or more, below 0.5")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from common.ring import Top
 
 SIGNAL_REASONS = ("SIGNAL_INVALID", "SIGNAL_WEAK")
-ALL_REASONS = (*SIGNAL_REASONS, *REASONS)
+SYMBOL_REASONS = ("SYMBOL_ELSEWHERE",)  #: of a feed whose venue our orders do not go to
+ALL_REASONS = (*SIGNAL_REASONS, *SYMBOL_REASONS, *REASONS)
 _ADMISSION = tuple(check.test for check in ADMISSION)
 _ORDER = tuple(check.test for check in ORDER)
 
@@ -32,11 +33,13 @@ class Rules(NamedTuple):
     lot: int
     curve: Curve
     limits: Limits
+    traded: bool = True  #: whether orders of this symbol have a place to go
 
     @classmethod
     def of(cls, config: Config, symbol: str) -> "Rules":
         return cls(symbol, fixed.parse(config.instrument(symbol).lot, f"instruments.{symbol}.lot"),
-                   Curve.of(config.decision), Limits.of(config.risk))
+                   Curve.of(config.decision), Limits.of(config.risk),
+                   config.executor.gateway == "paper" or symbol not in config.symbols[len(config.market.symbols):])
 
 
 def decide(prediction: Prediction, market: "Top | None", standing: Standing, account: Account, rules: Rules,
@@ -53,6 +56,8 @@ def decide(prediction: Prediction, market: "Top | None", standing: Standing, acc
 def wish(prediction: Prediction, standing: Standing, account: Account, rules: Rules, now: int) -> int | Refusal:
     """The size that the prediction asks for: signed, not 0, in quote currency (1e-8)."""
     limits = rules.limits
+    if not rules.traded:
+        return Refusal("SYMBOL_ELSEWHERE")
     for test in _ADMISSION:
         refusal = test(prediction, standing, account, limits, now)
         if refusal is not None:

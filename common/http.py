@@ -40,6 +40,7 @@ class Reply(NamedTuple):
     sent: bool  #: whether any byte of the request may have left this process
     sent_ns: int  #: when the first byte left, 0 if none did
     done_ns: int
+    untrusted: bool = False  #: TLS failed in a way that trying again does not mend
 
 
 class _Pending:
@@ -250,7 +251,7 @@ class HttpClient:
             self._sock = self._tls.wrap_socket(self._sock, server_hostname=self.host,
                                                do_handshake_on_connect=False)
         except (OSError, ValueError) as error:
-            self._fail(f"TLS with {self.host}:{self.port} failed: {error}")
+            self._fail(f"TLS with {self.host}:{self.port} failed: {error}", _is_untrusted(error))
             return True
         self._handshaking = True
         return True
@@ -262,7 +263,7 @@ class HttpClient:
             self._tls_wants_write = isinstance(want, ssl.SSLWantWriteError)
             return False
         except OSError as error:  # ssl.SSLError among them: a bad certificate is not tried elsewhere
-            self._fail(f"TLS with {self.host}:{self.port} failed: {error}")
+            self._fail(f"TLS with {self.host}:{self.port} failed: {error}", _is_untrusted(error))
             return True
         self._begin()
         return True
@@ -378,15 +379,15 @@ class HttpClient:
         while self._queue and now >= self._queue[0].deadline_ns:
             self._report(self._queue.popleft(), f"not sent within {self._timeout_ns / 1e9:g} s")
 
-    def _fail(self, error: str) -> None:
+    def _fail(self, error: str, untrusted: bool = False) -> None:
         """End the current request without an answer; the connection cannot be trusted any more."""
         pending, self._current = self._current, None
         self._disconnect()
-        self._report(pending, error)
+        self._report(pending, error, untrusted)
 
-    def _report(self, pending: _Pending, error: str) -> None:
+    def _report(self, pending: _Pending, error: str, untrusted: bool = False) -> None:
         self._replies.append(Reply(pending.token, 0, {}, b"", error, pending.sent, pending.sent_ns,
-                                   self._clock.monotonic_ns()))
+                                   self._clock.monotonic_ns(), untrusted))
 
     def _disconnect(self) -> None:
         self._close_socket()
@@ -401,3 +402,7 @@ class HttpClient:
             self._sock.close()
             self._sock = None
 
+
+def _is_untrusted(error: Exception) -> bool:
+    """A certificate, a name or a protocol; not a connection that was lost during the handshake."""
+    return isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))

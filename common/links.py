@@ -94,14 +94,14 @@ class Network:
         self.taps.append(tap)
         return tap
 
-    def listen(self, link: str) -> "Listener":
-        """Everything that the taps of `link` mirror, from all senders, present and future."""
+    def listen(self, link: str, who: str = "*") -> "Listener":
+        """Everything that the taps of `link` mirror, of sender `who` or of all, present and future."""
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, _TAP_HIGH_WATER)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
-        return Listener(socket, self.run_dir, link)
+        return Listener(socket, self.run_dir, f"tap.{link}.{who}.sock")
 
     def close(self) -> None:
         for tap in self.taps:
@@ -207,6 +207,7 @@ class Tap:
     def __init__(self, socket: zmq.Socket, number: int) -> None:
         self.socket, self._number = socket, number
         self.wanted = False
+        self.joined = 0  #: listeners that have come so far
         self._listeners = 0
         self._count = 0
         self._heap: list[bytes] = []
@@ -225,7 +226,9 @@ class Tap:
             self._flush()
         with contextlib.suppress(zmq.Again):
             while True:
-                self._listeners += 1 if self.socket.recv(_NOBLOCK)[0] else -1
+                came = self.socket.recv(_NOBLOCK)[0]
+                self._listeners += 1 if came else -1
+                self.joined += came
         self.wanted = self._listeners > 0
 
     def _flush(self) -> None:
@@ -239,8 +242,8 @@ class Tap:
 class Listener:
     """The far end of the taps of one link."""
 
-    def __init__(self, socket: zmq.Socket, run_dir: Path, link: str) -> None:
-        self.socket, self._run_dir, self._link = socket, run_dir, link
+    def __init__(self, socket: zmq.Socket, run_dir: Path, pattern: str) -> None:
+        self.socket, self._run_dir, self._pattern = socket, run_dir, pattern
         self._connected: set[Path] = set()
         self._counts: dict[int, int] = {}
         self._heap: collections.deque[bytes] = collections.deque()
@@ -249,7 +252,7 @@ class Listener:
 
     def discover(self) -> int:
         """Connect to taps that have appeared; returns how many are known. Call it now and then."""
-        for path in self._run_dir.glob(f"tap.{self._link}.*.sock"):
+        for path in self._run_dir.glob(self._pattern):
             if path not in self._connected:
                 self.socket.connect(f"ipc://{path}")
                 self._connected.add(path)

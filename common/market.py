@@ -66,6 +66,8 @@ COUNTERS = (
     "quote_checks", "quote_mismatches",
     "checksums", "checksum_mismatches",  #: of books, against the venue's
     "lost",  #: holes in the venue's own numbering of what it sends
+    "stale",  #: books given up because nothing had changed them for too long
+    "handovers",  #: to a younger connection
 )
 
 KEPT = 8  #: refused frames kept for inspection
@@ -123,12 +125,15 @@ def _publish(ticks, heads, state, head):
 class Symbol:
     """Where one symbol stands."""
 
-    __slots__ = ("index", "name", "state", "book", "ticks", "seq", "last_id", "joined", "recv_ns", "book_ns",
-                 "moved", "valid_since_ns", "was_valid", "buffer", "buffered_levels", "quotes", "book_seq",
-                 "reset_seq", "ask_ns", "backoff")
+    __slots__ = ("index", "slot", "name", "state", "book", "ticks", "seq", "last_id", "joined", "recv_ns", "book_ns",
+                 "change_ns", "moved", "valid_since_ns", "was_valid", "buffer", "buffered_levels", "quotes", "book_seq",
+                 "reset_seq", "ask_ns", "backoff", "trade_id", "trade_floor")
 
-    def __init__(self, index: int, name: str, ticks, seq: int, backoff: Backoff) -> None:
-        self.index, self.name, self.ticks, self.backoff = index, name, ticks, backoff
+    def __init__(self, index: int, slot: int, name: str, ticks, seq: int, backoff: Backoff) -> None:
+        self.index, self.slot, self.name, self.ticks, self.backoff = index, slot, name, ticks, backoff
+        self.change_ns = 0  #: when the book changed last
+        self.trade_id = 0  #: the highest seen
+        self.trade_floor = 0  #: trades up to it have been told by the connection before this one
         self.state = State.WAITING
         self.book = Book()
         self.seq = seq  #: of the newest tick
@@ -147,12 +152,12 @@ class Symbol:
 
 
 class Market:
-    """`venue` decodes, `books` is written, `clock` stamps. Waits between requests for a snapshot of one symbol
-    grow from backoff_min_s to backoff_max_s; one that was sent in band and not answered within answer_s is sent
-    again."""
+    """`venue` decodes, `books` is written from symbol `first` on, `clock` stamps. Waits between requests for a
+    snapshot of one symbol grow from backoff_min_s to backoff_max_s; one that was sent in band and not answered within
+    answer_s is sent again."""
 
     def __init__(self, venue: Venue, books: Books, clock, *, backoff_min_s: float = 0.1, backoff_max_s: float = 10.0,
-                 answer_s: float = 5.0, seed: int | None = None) -> None:
+                 answer_s: float = 5.0, seed: int | None = None, first: int = 0) -> None:
         self._venue, self._books, self._clock = venue, books, clock
         self._decode = venue.decode
         self._answer_ns = int(answer_s * 1e9)
@@ -169,7 +174,8 @@ class Market:
         self.notices: deque[Notice] = deque(maxlen=KEPT)  #: the newest error messages of the venue
         self.outbox: list[bytes] = []  #: frames to send
         self.wants_snapshot: set[int] = set()  #: symbols whose snapshot is to be requested by HTTP, once
-        self.symbols = [Symbol(i, name, books.ticks[i], int(books.heads[i]),
+        self.recent: deque[Trade] | None = None  #: the newest trades, where somebody wants them kept
+        self.symbols = [Symbol(i, first + i, name, books.ticks[first + i], int(books.heads[first + i]),
                                Backoff(backoff_min_s, backoff_max_s, None if seed is None else seed + i))
                         for i, name in enumerate(venue.symbols)]
         spare = Books.private(["-"], 1)
@@ -230,6 +236,7 @@ class Market:
             symbol.quotes.clear()
             symbol.last_id = symbol.book_seq = 0  # ids may begin anew
             symbol.reset_seq = symbol.ask_ns = _NEVER
+            symbol.trade_id = symbol.trade_floor = 0
         self.outbox.clear()
         self.wants_snapshot.clear()
         return written
@@ -250,6 +257,41 @@ class Market:
                 self.outbox += self._venue.resync(symbol.index)
         self._next_ask_ns = min(symbol.ask_ns for symbol in self.symbols)
 
+    def watch(self, now_ns: int, limit_ns: int) -> int:
+        """Give up books that nothing has changed for `limit_ns`, each by itself: the venue may have forgotten the
+        subscription, and what says nothing cannot be told from what is quiet. Returns the number of ticks written."""
+        written = 0
+        for symbol in self.symbols:
+            if symbol.state is State.VALID and now_ns - symbol.change_ns > limit_ns:
+                self.counts.stale += 1
+                self._ask_again(symbol, now_ns)
+                written += self._invalidate(symbol, 0, now_ns)
+                if self._by_http[symbol.index]:
+                    symbol.state = State.BUFFERING  # without a delta to wait for
+        return written
+
+    def whole(self, index: int) -> Snapshot | None:
+        """The book of a symbol as a snapshot that would make it; None while it is not valid."""
+        symbol = self.symbols[index]
+        if symbol.state is not State.VALID:
+            return None
+        return Snapshot(index, symbol.last_id, 0, *symbol.book.levels())
+
+    def agrees(self, younger: "Market") -> bool:
+        """Whether `younger`, of the same symbols over another connection, has the very same books at this moment."""
+        return all(ours.state is theirs.state is State.VALID and ours.book.equals(theirs.book)
+                   for ours, theirs in zip(self.symbols, younger.symbols))
+
+    def hand_over(self, younger: "Market", recv_ns: int) -> int:
+        """Go on with the connection of `younger`, once `agrees`. Trades that it has told of and this one not yet are
+        told now, and those that both tell are told once, where the venue numbers trades. Returns the ticks written."""
+        self.counts.handovers += 1
+        self._venue, self._decode = younger._venue, younger._decode
+        for ours, theirs in zip(self.symbols, younger.symbols):
+            ours.book, ours.last_id, ours.joined = theirs.book, theirs.last_id, theirs.joined
+            ours.trade_floor = ours.trade_id
+        return sum(self._on_trade(trade, recv_ns) for trade in younger.recent or () if trade.trade_id)
+
     @property
     def valid_symbols(self) -> int:
         return sum(symbol.state is State.VALID for symbol in self.symbols)
@@ -257,7 +299,7 @@ class Market:
     def take_refs(self) -> list[TickRef]:
         """One ref to the newest tick of each symbol that moved since the last call."""
         tag = self._books.tag
-        refs = [TickRef(symbol.index, tag, symbol.seq, symbol.recv_ns, symbol.book_ns) for symbol in self._moved]
+        refs = [TickRef(symbol.slot, tag, symbol.seq, symbol.recv_ns, symbol.book_ns) for symbol in self._moved]
         for symbol in self._moved:
             symbol.moved = False
         self._moved.clear()
@@ -281,6 +323,13 @@ class Market:
         if symbol.state is not State.VALID:
             self.counts.ignored += 1
             return 0
+        if trade.trade_id:
+            if trade.trade_id <= symbol.trade_floor:
+                self.counts.ignored += 1
+                return 0
+            symbol.trade_id = max(symbol.trade_id, trade.trade_id)
+        if self.recent is not None:
+            self.recent.append(trade)
         self.counts.trades += 1
         return self._tick(symbol, KIND_TRADE, FLAG_VALID, trade.trade_id, trade.event_ns, recv_ns,
                           trade.price, trade.qty)
@@ -434,7 +483,7 @@ class Market:
 
     def _adopt(self, symbol: Symbol) -> None:
         """Continue the ring of a process that died: its last tick may call a book valid that nobody keeps."""
-        last = self._books.newest(symbol.index)
+        last = self._books.newest(symbol.slot)
         if last is None or not last[FLAGS] & FLAG_VALID:
             return
         bids, asks = ([(last[px + i], last[qty + i]) for i in range(LEVELS) if last[px + i]]
@@ -449,7 +498,7 @@ class Market:
         """The tick of a changed book, and the audit of it by quotes that came before."""
         update = symbol.last_id
         self._tick(symbol, KIND_BOOK, flags | FLAG_VALID, update, event_ns, recv_ns, 0, 0)
-        symbol.book_seq = symbol.seq
+        symbol.book_seq, symbol.change_ns = symbol.seq, recv_ns
         quotes = symbol.quotes
         while quotes and quotes[0].update_id <= update:
             quote = quotes.popleft()
@@ -461,7 +510,7 @@ class Market:
               price: int, qty: int) -> int:
         seq = symbol.seq = symbol.seq + 1
         symbol.recv_ns, symbol.book_ns = recv_ns, self._clock.monotonic_ns()
-        _HEAD.pack_into(self._raw, 0, symbol.index, seq, kind, flags, venue_id, event_ns, recv_ns,
+        _HEAD.pack_into(self._raw, 0, symbol.slot, seq, kind, flags, venue_id, event_ns, recv_ns,
                         symbol.book_ns, price, qty)
         self._publish(symbol.ticks, self._books.heads, symbol.book.state, self._head)
         self.counts.ticks += 1
@@ -472,7 +521,7 @@ class Market:
 
     def _audit(self, symbol: Symbol, quote: Quote, seq: int) -> None:
         """Our best prices after tick `seq` against the venue's own."""
-        record = self._books.read(symbol.index, seq)
+        record = self._books.read(symbol.slot, seq)
         if record is None:  # overwritten since
             return
         self.counts.quote_checks += 1
@@ -480,6 +529,7 @@ class Market:
         if ours != quote[2:]:  # as good as a wrong checksum: the book is not the venue's
             self.counts.quote_mismatches += 1
             if symbol.state is State.VALID:
+                self._ask_again(symbol, symbol.recv_ns)
                 self._invalidate(symbol, 0, symbol.recv_ns)
 
     def _audit_late(self, symbol: Symbol, quote: Quote) -> None:

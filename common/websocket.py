@@ -70,7 +70,7 @@ class WebSocket:
     """One connection, begun by the constructor. `timeout_s` is for everything up to OPEN; a frame, or the sum of
     its fragments, is at most `max_frame` bytes. Raises ConfigError on an unusable URL."""
 
-    def __init__(self, url: str, clock, *, max_frame: int = 4 * 2**20, timeout_s: float = 10.0,
+    def __init__(self, url: str, clock, *, max_frame: int = 32 * 2**20, timeout_s: float = 10.0,
                  tls: ssl.SSLContext | None = None) -> None:
         try:
             self._uri = parse_uri(url)
@@ -91,6 +91,7 @@ class WebSocket:
         self._addresses: list[tuple] = []
         self._tls_wants_write = False
         self._end: VenueError | None = None  # raised by the next `recv`
+        self.heard_ns = 0  #: when bytes came last, pongs included
         self.state = State.LOOKUP
         self._lookup: Lookup | None = Lookup(self._uri.host, self._uri.port)
 
@@ -120,6 +121,14 @@ class WebSocket:
         try:
             self._protocol.send_text(frame)
         except WebSocketException as error:  # the other end has begun to close
+            raise Closed("the connection is closing", where=self._where) from error
+        self._flush()
+
+    def ping(self) -> None:
+        """Ask whether the other end is there; the answer shows in `heard_ns`. Only while OPEN."""
+        try:
+            self._protocol.send_ping(b"")
+        except WebSocketException as error:
             raise Closed("the connection is closing", where=self._where) from error
         self._flush()
 
@@ -244,7 +253,7 @@ class WebSocket:
                 data = b""
             except OSError as error:
                 return self._finish(frames, Closed(f"the connection was lost: {error.strerror}", where=self._where))
-            recv_ns = self._clock.monotonic_ns()
+            recv_ns = self.heard_ns = self._clock.monotonic_ns()
             protocol = self._protocol
             self._received += data
             if self.state is State.SHAKING:
@@ -267,7 +276,7 @@ class WebSocket:
         """The answer to the handshake, up to where frames begin."""
         received = self._received
         end = len(received) if self._head_read else received.find(b"\r\n\r\n") + 4
-        if end < 4:
+        if end < 4 and not self._head_read:
             if len(received) <= _HEAD_MAX:
                 return
             end = len(received)

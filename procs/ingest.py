@@ -3,101 +3,111 @@
     in    WebSocket   frames of the venue; snapshots over HTTP where the venue has them there
     out   books ring  one record per tick
     out   ticks       TickRef, one per symbol that moved and burst: a doorbell
-    tap   ticks, frames (8 bytes of monotonic receive time, then the frame or the snapshot as it came)
+    tap   ticks, frames (8 bytes of monotonic receive time, then a line of a recording: see `common.captures`)
 
-What is decided about frames is decided in `common.market`; here are the socket, the timers and the requests.
-It never waits for anyone downstream: a ref that nobody takes is counted, and the ring holds what it told of.
+What frames mean is decided in `common.market`, what becomes of a connection in `common.feed`; here several feeds share
+one loop, one ring and one doorbell. It never waits for anyone downstream: a ref that nobody takes is counted, and the
+ring holds what it told of.
 """
 
 import logging
 import select
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import click
 
-from common import market, venues
-from common.backoff import Backoff
+from common import feed, market, venues
 from common.clock import SystemClock
 from common.config import Config, load
+from common.config import Market as Settings
+from common.errors import ConfigError
 from common.events import Venue
-from common.http import HttpClient, Reply
+from common.feed import Feed
 from common.links import FRAMES, Network
-from common.market import Market
 from common.ring import Books
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
-from common.websocket import Closed, Refused, State, WebSocket, retry_after_s
 from common.wire import encode
 
 COUNTERS = (
-    *market.COUNTERS,
-    "connects",  #: connections that opened
-    "connect_failures",
-    "disconnects",  #: of connections that were open
+    *market.COUNTERS, *feed.COUNTERS,
     "refs", "refs_dropped",
-    "snapshot_failures",  #: requests that brought no snapshot
     "connected", "valid_symbols",  #: now
 )
 TIMERS = ("book",)  #: frame received to book updated
 
-_HTTP_TIMEOUT_S = 5.0
 _TURN_NS = 50_000_000
 _TELL_NS = 1_000_000_000
-_LOOPBACK_BACKOFF_S = 0.25  #: longest pause towards our own exchange, which is not disturbed by being asked
 
 log = logging.getLogger("ingest")
 
 
+class Planned(NamedTuple):
+    """A feed that is to be kept, and where its symbols begin in the books ring."""
+
+    name: str
+    settings: Settings
+    venue: Venue
+    first: int
+
+
 class Ingest(Stage):
-    """`outbox` takes refs (`send(bytes) -> bool`), `frames` raw frames (`send(bytes)`, only while `wanted`)."""
+    """`outbox` takes refs (`send(bytes) -> bool`); `frames` of each feed takes what it hears (`send(bytes)`, only
+    while `wanted`). `books_source` makes the ring, or attaches that of another ingest process: then this one writes
+    the symbols of its own feeds and nothing else."""
 
     name = "ingest"
 
-    def __init__(self, config: Config, clock, telemetry: Telemetry, venue: Venue, books: Books, outbox,
-                 frames=None) -> None:
-        settings = config.market
-        self._settings, self._clock, self._telemetry, self._venue = settings, clock, telemetry, venue
-        self._books, self._outbox, self._frames = books, outbox, frames
-        pause = settings.backoff_max_s if settings.live else min(settings.backoff_max_s, _LOOPBACK_BACKOFF_S)
-        self.market = Market(venue, books, clock, backoff_min_s=settings.backoff_min_s, backoff_max_s=pause)
-        self._backoff = Backoff(settings.backoff_min_s, pause)
-        self._url = settings.ws_url.rstrip("/") + venue.path()
-        self._socket: WebSocket | None = None
-        self._open = False
-        self._error = ""  # why there is no connection
-        self._connect_ns = 0  # when to try next
-        self._frame_ns = 0  # when the newest frame came, or the connection opened
-        by_http = venue.snapshot_request(0) is not None
-        self._http = HttpClient(settings.rest_url, _HTTP_TIMEOUT_S, clock) if by_http else None
-        self._requested: set[int] = set()  # symbols whose snapshot is on its way
-        self._hold_ns = 0  # no request before: the venue asked for a pause
-        self._session = 0  # an answer to a request of an earlier connection is worthless
+    def __init__(self, plan: list[Planned], clock, telemetry: Telemetry, books_source: Callable[[], Books], outbox,
+                 frames=(), owner: bool = True) -> None:
+        self._plan, self._clock, self._telemetry, self._outbox = plan, clock, telemetry, outbox
+        self._books_source, self._owner = books_source, owner
+        self._taps = [*frames, *[None] * len(plan)][:len(plan)]
+        self._tellers = [self._teller(number) for number in range(len(plan))]
         self._base = {name: telemetry.get(name) for name in market.COUNTERS}
         self._turn_ns = self._tell_ns = 0
-        self._logged = 0, 0
+        self._stood: list[tuple[bool, str]] = []
+        self._logged: dict[str, tuple[int, int]] = {}
         self._poll = select.poll()
         self._waits_for: tuple[tuple[int, int], ...] = ()
+        self.feeds: list[Feed] = []
 
     # ---- the stage
 
     def on_start(self) -> bool:
         market.warm_up()
+        try:
+            books = self._books_source()
+        except FileNotFoundError:
+            self._telemetry.tell({"waiting_for": "the books ring, which the first ingest makes"})
+            return False
+        self._begin(books)
         return True
 
+    def _begin(self, books: Books) -> None:
+        self.books = books
+        self._told_state = [0] * len(self._plan)  # listeners that know where the books stood when they came
+        self.feeds = [Feed(one.name, one.settings, one.venue, books, one.first, self._clock, tell, self._telemetry.add)
+                      for one, tell in zip(self._plan, self._tellers)]
+
     def do_work(self) -> int:
-        handled = self._receive()
+        handled = 0
+        for number, one in enumerate(self.feeds):
+            handled += one.receive(self._tap_of(number))
         self._send_refs()
-        if self._ask_for_snapshots():
-            self._send_refs()
         now = self._clock.monotonic_ns()
+        answers = 0
+        for one in self.feeds:
+            answers += one.work(now)
+        self._send_refs()
         if now >= self._turn_ns:
             self._turn(now)
-        return handled
+        return handled + answers
 
     def wait(self, timeout_ms: float) -> None:
-        things = (self._socket, self._http if self._requested else None)
         waits_for = tuple((thing.fileno(), select.POLLIN | (select.POLLOUT if thing.wants_write else 0))
-                          for thing in things if thing is not None and thing.fileno() >= 0)
+                          for one in self.feeds for thing in one.waits_for() if thing.fileno() >= 0)
         if waits_for != self._waits_for:
             self._poll = select.poll()
             for fd, events in waits_for:
@@ -107,144 +117,47 @@ class Ingest(Stage):
 
     def on_close(self) -> None:
         """Downstream is told that no book is kept any more."""
-        self._drop("stopped")
-        self._count()
-        if self._http is not None:
-            self._http.close()
-        self._books.close()
-
-    def status(self) -> dict[str, Any]:
-        """The connection and every symbol, for people."""
-        now = self._clock.monotonic_ns()
-        return {
-            "venue": self._venue.name, "url": self._url, "connection": self._connection(), "error": self._error,
-            "frame_age_ms": (now - self._frame_ns) // 1_000_000 if self._open else None,
-            "symbols": {symbol.name: {"state": symbol.state.name.lower(), "seq": symbol.seq,
-                                      "age_ms": (now - symbol.recv_ns) // 1_000_000 if symbol.recv_ns else None}
-                        for symbol in self.market.symbols},
-            "refused": [refused.error for refused in self.market.refused],
-        }
-
-    # ---- the connection
-
-    def _receive(self) -> int:
-        """Everything up to one read's worth of frames; returns how many."""
-        socket = self._socket
-        if socket is None:
-            self._connect()
-            return 0
-        try:
-            frames = socket.recv()
-        except Closed as error:  # Untrusted is not among them: that is the end of this process
-            self._lose(error)
-            return 0
-        if not self._open and socket.state is State.OPEN:
-            self._opened(socket)
-            if not self._open:  # it went while the subscriptions were sent
-                return 0
-        if not frames:
-            return 0
-        on_frame, tapped = self.market.on_frame, self._tapped
-        for frame, recv_ns in frames:
-            on_frame(frame, recv_ns)
-            if tapped:
-                self._tap(frame, recv_ns)
-        self._frame_ns = frames[-1][1]
-        return len(frames)
-
-    @property
-    def _tapped(self) -> bool:
-        return self._frames is not None and self._frames.wanted
-
-    def _tap(self, frame: bytes | bytearray, recv_ns: int) -> None:
-        self._frames.send(recv_ns.to_bytes(8, "little") + frame)
-
-    def _connect(self) -> None:
-        if self._clock.monotonic_ns() < self._connect_ns:
-            return
-        self._socket = WebSocket(self._url, self._clock, max_frame=self._settings.max_frame_bytes)
-
-    def _opened(self, socket: WebSocket) -> None:
-        self._open, self._error, self._tell_ns = True, "", 0
-        self._frame_ns = self._clock.monotonic_ns()
-        self._telemetry.add("connects")
-        log.info("connected venue=%s url=%s", self._venue.name, self._url)
-        self._send(self._venue.subscriptions())
-        self.market.on_connect(self._frame_ns)
-
-    def _send(self, frames: list[bytes]) -> None:
-        try:
-            for frame in frames:
-                self._socket.send(frame)
-        except Closed as error:
-            self._lose(error)
-
-    def _lose(self, error: Closed) -> None:
-        """The connection has ended or did not come to be: every book is invalid, and a new one is made later."""
-        pause_s = self._backoff.failed()
-        if isinstance(error, Refused):
-            pause_s = max(pause_s, error.retry_after_s)
-        self._telemetry.add("disconnects" if self._open else "connect_failures")
-        if str(error) != self._error:  # and not for every attempt that fails in the same way
-            log.warning("no connection: %s; again in %.2f s", error, pause_s)
-        self._drop(str(error))
-        self._connect_ns = self._clock.monotonic_ns() + int(pause_s * 1e9)
-
-    def _drop(self, why: str) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        self._socket, self._open, self._error = None, False, why
-        self._session += 1
-        self._tell_ns = 0
-        self.market.on_disconnect(self._clock.monotonic_ns())
+        for one in self.feeds:
+            one.close()
         self._send_refs()
+        self._count()
+        if self._owner and self.feeds:
+            self.books.close()
 
-    def _connection(self) -> str:
-        return self._socket.state.name.lower() if self._socket is not None else "waiting"
+    def status(self) -> list[dict[str, Any]]:
+        """Each feed with its connection and symbols, for people."""
+        now = self._clock.monotonic_ns()
+        return [one.status(now) for one in self.feeds]
 
-    # ---- snapshots
+    # ---- what recorders hear
 
-    def _ask_for_snapshots(self) -> int:
-        """Send what the market wants to send, and take what answers have come; returns how many."""
-        self.market.work()
-        if self.market.outbox and self._open:
-            frames, self.market.outbox = self.market.outbox, []
-            self._send(frames)
-        if self._http is None:
-            return 0
-        if self.market.wants_snapshot and self._clock.monotonic_ns() >= self._hold_ns:
-            due = self.market.wants_snapshot - self._requested
-            self.market.wants_snapshot -= due
-            self._requested |= due
-            for symbol in sorted(due):
-                self._http.submit(self._venue.snapshot_request(symbol), (symbol, self._session))
-        if not self._requested:
-            return 0
-        replies = self._http.work()
-        for reply in replies:
-            self._take(reply)
-        return len(replies)
+    def _tap_of(self, number: int):
+        """Where the frames of a feed go, or None while nobody listens. Whoever begins to listen is told first what
+        is heard and where the books stand."""
+        tap = self._taps[number]
+        if tap is None or not tap.wanted:
+            return None
+        tell = self._tellers[number]
+        if tap.joined != self._told_state[number]:
+            self._told_state[number] = tap.joined
+            for line in self.feeds[number].opening():
+                tell(line, self._clock.monotonic_ns())
+        return tell
 
-    def _take(self, reply: Reply) -> None:
-        symbol, session = reply.token
-        self._requested.discard(symbol)
-        if reply.status != 200:
-            pause_s = retry_after_s(reply.headers.get("retry-after", ""))
-            self._hold_ns = max(self._hold_ns, reply.done_ns + int(pause_s * 1e9))
-            self._telemetry.add("snapshot_failures")
-            log.warning("no snapshot of %s: %s", self._venue.symbols[symbol],
-                        reply.error or f"status {reply.status}: {reply.body[:200]!r}")
-            if session == self._session:
-                self.market.on_snapshot_failed(symbol, reply.done_ns, pause_s)
-        elif session == self._session:
-            self.market.on_snapshot(symbol, reply.body, reply.done_ns)
-            if self._tapped:
-                self._tap(reply.body, reply.done_ns)
+    def _teller(self, number: int):
+        def tell(text: bytes | bytearray, recv_ns: int) -> None:
+            tap = self._taps[number]
+            if tap is not None and tap.wanted:
+                tap.send(recv_ns.to_bytes(8, "little") + text)
+
+        return tell
 
     # ---- what is told
 
     def _send_refs(self) -> None:
-        refs = self.market.take_refs()
+        refs = []
+        for one in self.feeds:
+            refs += one.market.take_refs()
         if not refs:
             return
         telemetry = self._telemetry
@@ -255,62 +168,108 @@ class Ingest(Stage):
             telemetry.observe("book", ref.book_ns - ref.recv_ns)
 
     def _turn(self, now: int) -> None:
-        """A few times a second: the watchdog, the counters, the log."""
+        """A few times a second: the counters, the log, a ring that began anew."""
         self._turn_ns = now + _TURN_NS
-        if self._open:
-            if now - self._frame_ns > self._settings.stale_s * 1e9:
-                self._lose(Closed(f"no frame for {self._settings.stale_s:g} s", where=self._url))
-            else:
-                self._backoff.good(self._frame_ns)
+        if not self._owner and self.books.retired:
+            self._begin_anew()
         self._count()
-        if now >= self._tell_ns:
+        stands = [(one.open, one.error) for one in self.feeds]
+        if now >= self._tell_ns or stands != self._stood:
+            self._stood = stands
             self._tell_ns = now + _TELL_NS
             self._tell()
-            self._log()
+            for one in self.feeds:
+                self._log(one)
+
+    def _begin_anew(self) -> None:
+        """The process that made the ring has replaced it: begin again in the new one."""
+        try:
+            books = self._books_source()
+        except FileNotFoundError:
+            return
+        self._count()
+        self._base = {name: self._telemetry.get(name) for name in market.COUNTERS}
+        for one in self.feeds:
+            one.close("the books ring was replaced")
+        self._begin(books)
 
     def _count(self) -> None:
         for name, base in self._base.items():
-            self._telemetry.set(name, base + getattr(self.market.counts, name))
-        self._telemetry.set("connected", self._open)
-        self._telemetry.set("valid_symbols", self.market.valid_symbols)
+            self._telemetry.set(name, base + sum(getattr(one.market.counts, name) for one in self.feeds))
+        self._telemetry.set("connected", all(one.open for one in self.feeds))
+        self._telemetry.set("valid_symbols", sum(one.market.valid_symbols for one in self.feeds))
 
     def _tell(self) -> None:
-        invalid = [symbol.name for symbol in self.market.symbols if symbol.state is not market.State.VALID]
-        waiting = f"the venue at {self._url}: {self._error}" if not self._open else (
-            f"books of {', '.join(invalid[:8])}{' and more' if len(invalid) > 8 else ''}" if invalid else "")
-        self._telemetry.tell({**self._telemetry.told(), "waiting_for": waiting, "venue": self._venue.name,
-                              "connection": self._connection()})
+        waiting = []
+        for one in self.feeds:
+            invalid = [symbol.name for symbol in one.market.symbols if symbol.state is not market.State.VALID]
+            if not one.open:
+                waiting.append(f"the venue at {one.url}: {one.error}")
+            elif invalid:
+                waiting.append(f"books of {', '.join(invalid[:8])}{' and more' if len(invalid) > 8 else ''}")
+        self._telemetry.tell({**self._telemetry.told(), "waiting_for": "; ".join(waiting),
+                              "venue": ", ".join(dict.fromkeys(one.venue.name for one in self.feeds)),
+                              "connection": ", ".join(one.state for one in self.feeds)})
 
-    def _log(self) -> None:
+    def _log(self, one: Feed) -> None:
         """What came since the last time that should not have come: how much, and the newest."""
-        counts = self.market.counts
-        errors, refused = counts.venue_errors - self._logged[0], counts.malformed - self._logged[1]
-        self._logged = counts.venue_errors, counts.malformed
+        counts = one.market.counts
+        before = self._logged.get(one.name, (0, 0))
+        errors, refused = counts.venue_errors - before[0], counts.malformed - before[1]
+        self._logged[one.name] = counts.venue_errors, counts.malformed
         if errors:
-            log.warning("%d error messages from the venue, the last: %s", errors, self.market.notices[-1].text)
+            log.warning("%d error messages from the venue, the last: %s", errors, one.market.notices[-1].text)
         if refused:
-            log.warning("%d frames refused, the last: %s", refused, self.market.refused[-1].error)
+            log.warning("%d frames refused, the last: %s", refused, one.market.refused[-1].error)
+
+
+def plan(config: Config, process: int = 0) -> list[Planned]:
+    """The feeds that an ingest process keeps: one for each of its markets, more where a venue limits the symbols of
+    one connection. Raises ConfigError on an unknown venue."""
+    feeds, first = [], 0
+    for name, settings in (("", config.market), *config.feeds.items()):
+        size = venues.create(settings.venue, settings.symbols).max_symbols or len(settings.symbols)
+        for start in range(0, len(settings.symbols), size):
+            part = settings.symbols[start:start + size]
+            if settings.process == process:
+                number = f"/{start // size + 1}" if start else ""
+                feeds.append(Planned(name + number, settings, venues.create(settings.venue, part), first))
+            first += len(part)
+    if not feeds:
+        raise ConfigError("this ingest process has nothing to keep", where=f"process={process}",
+                          remedy=f"set feeds.NAME.process; there are {config.ingests} processes")
+    return feeds
 
 
 @click.command()
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
-def ingest(path: str | None) -> None:
-    """Keep the order books of the venue, and tell of every tick.
+@click.option("--process", type=click.IntRange(0, 63), default=0, show_default=True,
+              help="Number of this process: it keeps the feeds that name it.")
+def ingest(path: str | None, process: int) -> None:
+    """Keep the order books of the venues, and tell of every tick.
 
     \b
     Receives  frames of the venue over WebSocket (market.ws_url), snapshots over HTTP (market.rest_url).
     Sends     ticks (TickRef, to feature).
     Memory    writes the books ring.
     Taps      alpha tap ticks, alpha tap frames
-    Starts in any order: it waits for the venue, and for nobody else.
+    Starts in any order: it waits for the venue; process 1 and above, also for the ring that process 0 makes.
     """
     with exit_on_error():
         config = load(path)
-        venue = venues.create(config.market.venue, config.market.symbols)
-        run("ingest", config, lambda network, telemetry: _build(config, venue, network, telemetry), COUNTERS, TIMERS)
+        feeds = plan(config, process)
+        name = f"ingest-{process}" if process else "ingest"
+        run(name, config, lambda network, telemetry: _build(config, feeds, process, network, telemetry), COUNTERS,
+            TIMERS, core="ingest")
 
 
-def _build(config: Config, venue: Venue, network: Network, telemetry: Telemetry) -> Ingest:
-    ticks, frames = (network.tap(link, "ingest") if config.tap.enabled else None for link in ("ticks", FRAMES))
-    books = Books.create(config.instance.name, venue.symbols, config.ring.ticks)
-    return Ingest(config, SystemClock(), telemetry, venue, books, network.push("ticks", ticks), frames)
+def _build(config: Config, feeds: list[Planned], process: int, network: Network, telemetry: Telemetry) -> Ingest:
+    ticks, frames = None, []
+    who = f"ingest-{process}" if process else "ingest"
+    if config.tap.enabled:
+        ticks = network.tap("ticks", who)
+        frames = [network.tap(FRAMES, feed.name.replace("/", "-") or who) for feed in feeds]
+    name = config.instance.name
+    source = (lambda: Books.attach(name)) if process else (
+        lambda: Books.create(name, config.symbols, config.ring.ticks))
+    return Ingest(feeds, SystemClock(), telemetry, source, network.push("ticks", ticks), frames, not process)

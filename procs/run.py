@@ -98,8 +98,8 @@ class Session:
         self.config, self.environment = config, environment
         self._source = Path(path or environment.get(ENV_CONFIG) or DEFAULT_FILE).resolve()
         self.overview = Overview(config.instance.name)
-        self.stages = ["exchange", "ingest", "feature", *(f"inference-{k}" for k in range(config.inference.workers)),
-                       "executor"]
+        self.stages = ["exchange", "ingest", *(f"ingest-{k}" for k in range(1, config.ingests)), "feature",
+                       *(f"inference-{k}" for k in range(config.inference.workers)), "executor"]
         self._stopping = False
         self._lively = sys.stderr.isatty()
         self._control = config.run_dir / "supervisor.sock"
@@ -286,14 +286,17 @@ class Session:
 
 
 def render(text: str, config: Config, source: Path) -> str:
-    """supervisord.conf for this configuration: absolute paths, the number of workers, the sockets."""
+    """supervisord.conf for this configuration: absolute paths, the numbers of processes, the sockets."""
     text = text.replace("%(here)s/.alpha/supervisor.sock", str(config.run_dir / "supervisor.sock"))
     text = text.replace("%(here)s/.alpha", str(config.state_dir))
     # Without a configuration file the stages have the defaults, as this process has.
     text = text.replace("%(here)s/alpha.toml", str(source) if source.exists() else "")
-    text, found = re.subn(r"(?m)^numprocs=\d+$", f"numprocs={config.inference.workers}", text)
-    if found != 1:
-        raise ConfigError("supervisord.conf has no single numprocs line", where=f"found {found}")
+    for program, count in (("ingest", config.ingests), ("inference", config.inference.workers)):
+        head, section, rest = text.partition(f"[program:{program}]\n")
+        rest, found = re.subn(r"\A((?:(?!\[).*\n)*?)numprocs=\d+$", rf"\g<1>numprocs={count}", rest, flags=re.M)
+        if found != 1:
+            raise ConfigError("supervisord.conf has no numprocs line", where=f"program:{program}")
+        text = head + section + rest
     return text.replace("%(here)s", str(ROOT))
 
 

@@ -145,7 +145,7 @@ def is_loopback(host: str) -> bool:
 
 def is_live(config: Config) -> bool:
     """Whether real money may be at stake: it is said so, or orders leave for a venue that is not a loopback one."""
-    if config.market.live:
+    if config.market.live or any(feed.live for feed in config.feeds.values()):
         return True
     return config.executor.gateway != "paper" and not is_loopback(urlsplit(config.executor.base_url).hostname or "")
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from common.config import Config, load
+from common.config import Config, Market, load
 from common.errors import ConfigError
 from procs.settings import config as config_command
 
@@ -71,3 +71,20 @@ def test_nothing_secret_is_a_setting():
                 yield from names(field.type)
 
     assert not [name for name in names(Config) if any(word in name for word in ("key", "secret", "password"))]
+
+
+def test_more_feeds_have_names_that_their_symbols_carry_and_processes_that_keep_them():
+    feeds = {"kraken": Market(venue="kraken", symbols=("BTC/USD",), process=2), "b": Market(symbols=("BTC-USD",))}
+    config = Config(market=Market(symbols=("BTC-USD", "AAPL")), feeds=feeds)
+    assert config.symbols == ("BTC-USD", "AAPL", "kraken:BTC/USD", "b:BTC-USD") and config.ingests == 3
+
+
+@pytest.mark.parametrize("text, named", [
+    ("[feeds.a]\nsymbols = []", "feeds.a.symbols"), ("[feeds.a]\nstale_s = -1.0", "feeds.a.stale_s"),
+    ("[feeds.a]\nprocess = 64", "feeds.a.process"), ("[market]\nprocess = 1", "market.process"),
+    ("[feeds.a]\nvenu = 1", "feeds.a.venu")])
+def test_a_feed_that_is_not_well_described_is_refused_by_name(tmp_path, text, named):
+    path = tmp_path / "alpha.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=named):
+        load(path, {})

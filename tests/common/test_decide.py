@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import Config, Decision, Instrument, Risk
+from common.config import Config, Decision, Executor, Instrument, Market, Risk
 from common.decide import ALL_REASONS, Rules, decide
 from common.fixed import SCALE
 from common.layout import FLAG_VALID
@@ -99,3 +99,11 @@ def test_no_order_is_ever_above_any_limit(p, vol, bid, spread, position, open_bu
     if after > abs(position) * verdict.price / SCALE * (1 + 1e-9):
         assert after <= risk.max_position_notional * (1 + 1e-9) + 1e-6
         assert after + others <= risk.max_gross_notional * (1 + 1e-9) + 1e-6
+
+
+def test_a_symbol_of_another_feed_is_never_sent_to_this_venue_but_may_be_traded_on_paper():
+    feeds = {"other": Market(symbols=("X",))}
+    assert not Rules.of(Config(feeds=feeds), "other:X").traded and Rules.of(Config(feeds=feeds), "BTC-USD").traded
+    assert Rules.of(Config(feeds=feeds, executor=Executor(gateway="paper")), "other:X").traded
+    refusal = decide(prediction(0.9), BOOK, *world(), RULES._replace(traded=False), NOW)
+    assert refusal.reason == "SYMBOL_ELSEWHERE"

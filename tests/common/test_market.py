@@ -1,6 +1,7 @@
 """Frames in, validated books and ticks out: on recordings, and through everything that can go wrong."""
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -404,6 +405,9 @@ def test_a_quote_that_contradicts_the_book_invalidates_it_until_a_new_snapshot(o
     driven.feed(*in_order(order, ticker("A", 2, bid="99.4")))
     assert driven.counts.quote_mismatches == 1 and driven.market.valid_symbols == 0
     assert driven.kinds()[-1] == GONE
+    driven.clock.set(driven.clock.now_ns + 10**9)
+    driven.market.work()
+    assert [orjson.loads(frame)["action"] for frame in driven.market.outbox] == ["unsubscribe", "subscribe"]
     driven.feed(snapshot("A", 7))
     assert driven.market.valid_symbols == 1 and driven.kinds()[-1] == RESET
 

@@ -1,6 +1,5 @@
 """Ingest against a real venue server: frames from recordings, real HTTP snapshots, and every way to fail."""
 
-import dataclasses
 import itertools
 import socket
 import threading
@@ -13,6 +12,7 @@ from common import captures
 from common.backoff import HEALTHY_S
 from common.clock import ManualClock, SystemClock
 from common.config import Config, Market
+from common.errors import ConfigError
 from common.layout import BID_PX, FLAG_RESET, FLAG_VALID, FLAGS, KIND, KIND_STATE, RECV_NS
 from common.links import LocalLink
 from common.market import Market as MarketCore
@@ -21,7 +21,7 @@ from common.telemetry import Telemetry
 from common.venues import create
 from common.websocket import Untrusted
 from common.wire import TickRef, decode
-from procs.ingest import COUNTERS, TIMERS, Ingest
+from procs.ingest import COUNTERS, TIMERS, Ingest, Planned, plan
 from procs.ingest import ingest as command
 from tests.frames import delta, depth, rest, snapshot, ticker, trade
 from tests.venue_server import VenueServer
@@ -32,7 +32,7 @@ S = 10**9
 
 class FramesTap:
     def __init__(self, wanted: bool) -> None:
-        self.wanted, self.messages = wanted, []
+        self.wanted, self.messages, self.joined = wanted, [], 1
 
     def send(self, message: bytes) -> None:
         self.messages.append(message)
@@ -49,10 +49,11 @@ class Driven:
         self.clock = clock or ManualClock(S)
         self.telemetry = telemetry or Telemetry.private("ingest", COUNTERS, TIMERS)
         self.books, self.outbox = Books.private(symbols, 4096), LocalLink() if outbox is None else outbox
-        self.ingest = Ingest(dataclasses.replace(Config(), market=market), self.clock, self.telemetry,
-                             create(venue, symbols), self.books, self.outbox, frames)
+        self.ingest = Ingest([Planned("", market, create(venue, symbols), 0)], self.clock, self.telemetry,
+                             lambda: self.books, self.outbox, [frames])
         self.ingest.on_start()
-        self.counts = self.ingest.market.counts
+        self.feed = self.ingest.feeds[0]
+        self.counts = self.feed.market.counts
 
     def until(self, condition, what="the condition") -> None:
         """Step until `condition` holds."""
@@ -68,7 +69,7 @@ class Driven:
         return self
 
     def valid(self, count: int) -> None:
-        self.until(lambda: self.ingest.market.valid_symbols == count, f"{count} valid symbols")
+        self.until(lambda: self.feed.market.valid_symbols == count, f"{count} valid symbols")
 
     def refs(self) -> list[TickRef]:
         found = []
@@ -77,6 +78,7 @@ class Driven:
         return found
 
     def told(self, name: str) -> int:
+        self.feed._turn(self.clock.monotonic_ns())
         self.ingest._turn(self.clock.monotonic_ns())
         return self.telemetry.get(name)
 
@@ -146,7 +148,7 @@ def test_a_recording_over_real_sockets_gives_the_book_that_it_gives_without(driv
     alone = MarketCore(create("binance-usdm", ["BTCUSDT"]), Books.private(["BTCUSDT"]), ManualClock())
     for frame in lines:
         alone.on_snapshot(0, frame, 1) if captures.is_snapshot(frame) else alone.on_frame(frame, 1)
-    ours, theirs = driven.ingest.market.symbols[0], alone.symbols[0]
+    ours, theirs = driven.feed.market.symbols[0], alone.symbols[0]
     assert ours.last_id == theirs.last_id
     assert (ours.book.bids(), ours.book.asks()) == (theirs.book.bids(), theirs.book.asks())
     assert driven.counts.gaps == driven.counts.malformed == driven.counts.quote_mismatches == 0
@@ -160,9 +162,16 @@ def test_raw_frames_go_to_the_tap_only_while_somebody_listens(drive):
         driven.valid(2)
         assert tap.messages == []
         tap.wanted = True
-        driven.ingest._socket.send(b"{}")
-        driven.until(lambda: tap.messages)
-        assert tap.messages == [S.to_bytes(8, "little") + delta("A", 2)]
+        driven.feed.connection._socket.send(b"{}")
+        driven.until(lambda: tap.messages and tap.messages[-1].endswith(delta("A", 2)))
+        lines = [(message[:8], message[8:]) for message in tap.messages]
+        assert {stamp for stamp, _ in lines} == {S.to_bytes(8, "little")} and lines[-1][1] == delta("A", 2)
+        told = [orjson.loads(line) for _, line in lines[:-1]]
+        assert [line["alpha"] for line in told] == ["capture", "connect", "state", "state"]
+        assert told[0] == {"alpha": "capture", "version": 1, "venue": "vectrade", "symbols": ["A", "B"]}
+        whole = driven.feed.venue.decode(orjson.dumps(told[2]["frame"]))[0]
+        assert (whole.symbol, whole.last_id) == (0, 1)
+        assert whole.levels.tolist()[:2] == [[99 * 10**8, 10**8], [101 * 10**8, 10**8]]
 
 
 def test_nobody_downstream_is_waited_for(drive):
@@ -204,7 +213,7 @@ def test_a_connection_that_ends_invalidates_the_books_until_the_next_brings_them
     with VenueServer(talk) as server:
         driven = drive(server)
         driven.until(lambda: driven.counts.ticks == 4, "two books, twice withdrawn")
-        assert driven.ingest.status()["connection"] == "waiting" and "closed" in driven.ingest.status()["error"]
+        assert driven.ingest.status()[0]["connection"] == "waiting" and "closed" in driven.ingest.status()[0]["error"]
         assert {ref.seq for ref in driven.refs()[-2:]} == {2}, "downstream is told at once"
         driven.after(1).valid(2)
         assert [driven.books.read(0, seq)[FLAGS] for seq in (1, 2, 3)] == [3, 0, 3]
@@ -217,14 +226,15 @@ def test_a_malformed_frame_ends_nothing(drive):
         driven = drive(server)
         driven.until(lambda: driven.books.heads[0] == 2)
         assert driven.told("malformed") == 3 and driven.told("connects") == 1
-        assert "sequence" in driven.ingest.status()["refused"][-1] or "bids" in driven.ingest.status()["refused"][-1]
+        refused = driven.ingest.status()[0]["refused"][-1]
+        assert "sequence" in refused or "bids" in refused
 
 
 def test_a_frame_above_the_limit_ends_the_connection_and_not_the_process(drive):
     with VenueServer(lambda peer: (open_market(peer, b"x" * 3000), peer.hold())) as server:
         driven = drive(server, max_frame_bytes=2000)
         driven.until(lambda: driven.told("disconnects") == 1)
-        assert "too big" in driven.ingest.status()["error"] or "exceeds" in driven.ingest.status()["error"]
+        assert "too big" in driven.ingest.status()[0]["error"] or "exceeds" in driven.ingest.status()[0]["error"]
 
 
 def test_a_silent_connection_is_given_up_and_made_again(drive):
@@ -232,10 +242,10 @@ def test_a_silent_connection_is_given_up_and_made_again(drive):
         driven = drive(server, stale_s=10.0)
         driven.valid(2)
         driven.after(9.9).ingest.do_work()
-        assert driven.told("disconnects") == 0 and driven.ingest.status()["frame_age_ms"] == 9900
+        assert driven.told("disconnects") == 0 and driven.ingest.status()[0]["frame_age_ms"] == 9900
         driven.after(0.2).ingest.do_work()
-        assert driven.told("disconnects") == 1 and "no frame for 10 s" in driven.ingest.status()["error"]
-        assert driven.ingest.market.valid_symbols == 0
+        assert driven.told("disconnects") == 1 and "no frame for 10 s" in driven.ingest.status()[0]["error"]
+        assert driven.feed.market.valid_symbols == 0
         driven.after(1).valid(2)
 
 
@@ -269,18 +279,18 @@ def test_healthy_data_make_the_next_pause_short_again(drive):
         driven = drive(server, stale_s=100.0)
         lose(driven, 3)
         server.talk = lambda peer: (open_market(peer), peer.recv(), peer.send(delta("A", 2)), peer.hold())
-        driven.until(lambda: driven.ingest.market.valid_symbols == 2 or driven.after(0.05) is None)
-        assert driven.told("connected") and driven.ingest._backoff.failures >= 3
-        driven.after(HEALTHY_S).ingest._socket.send(b"{}")
+        driven.until(lambda: driven.feed.market.valid_symbols == 2 or driven.after(0.05) is None)
+        assert driven.told("connected") and driven.feed._backoff.failures >= 3
+        driven.after(HEALTHY_S).feed.connection._socket.send(b"{}")
         driven.until(lambda: driven.books.heads[0] == 2)
-        assert driven.told("connected") and driven.ingest._backoff.failures == 0
+        assert driven.told("connected") and driven.feed._backoff.failures == 0
 
 
 def test_a_refused_connection_waits_as_long_as_it_is_told_to(drive):
     with VenueServer(answer=lambda path: (429, {"Retry-After": "30"}, b"slow down")) as server:
         driven = drive(server)
         driven.until(lambda: driven.told("connect_failures") == 1)
-        assert "429" in driven.ingest.status()["error"]
+        assert "429" in driven.ingest.status()[0]["error"]
         assert "429" in driven.telemetry.told()["waiting_for"]
         driven.after(29).until(lambda: not driven.ingest.wait(1))
         assert len(server.asked) == 1
@@ -293,7 +303,7 @@ def test_a_venue_that_is_not_there_yet_is_waited_for(drive):
         pass
     driven = drive(gone)
     driven.until(lambda: driven.told("connect_failures") == 1)
-    assert driven.ingest.status()["connection"] == "waiting"
+    assert driven.ingest.status()[0]["connection"] == "waiting"
     assert f"the venue at {gone.ws_url}/ws" in driven.telemetry.told()["waiting_for"]
     assert "refused" in driven.telemetry.told()["waiting_for"]
 
@@ -301,7 +311,7 @@ def test_a_venue_that_is_not_there_yet_is_waited_for(drive):
 def test_tls_that_cannot_work_ends_the_process(drive):
     with socket.create_server(("127.0.0.1", 0)) as listener, VenueServer() as server:
         driven = drive(server, ws_url=f"wss://127.0.0.1:{listener.getsockname()[1]}")
-        driven.until(lambda: driven.ingest.status()["connection"] == "encrypting")
+        driven.until(lambda: driven.ingest.status()[0]["connection"] == "encrypting")
         peer, _ = listener.accept()
         with peer, pytest.raises(Untrusted) as error:
             peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -354,7 +364,7 @@ def test_a_snapshot_that_is_no_use_is_asked_for_again(drive, failure):
     venue = Futures(failure, (200, {}, rest(15)), frames=FRAMES[:2])
     with venue.server as server:
         driven = drive(server, "binance-usdm", ("A",), stale_s=1000.0)
-        driven.until(lambda: driven.ingest.market.valid_symbols or driven.after(0.02) is None)
+        driven.until(lambda: driven.feed.market.valid_symbols or driven.after(0.02) is None)
         assert len(venue.asked) == 2
 
 
@@ -368,10 +378,10 @@ def test_an_answer_to_a_request_of_the_connection_before_is_not_used(drive):
         server.peers[0].connection.close()
         driven.until(lambda: driven.told("disconnects") == 1)
         driven.until(lambda: driven.counts.frames == 3 or driven.after(0.02) is None, "a delta of the second")
-        driven.until(lambda: driven.ingest.market.wants_snapshot == {0}, "a wish that has to wait")
+        driven.until(lambda: driven.feed._http.in_flight == 2, "a request that has to wait")
         hold.set()
         driven.valid(1)
-        assert len(venue.asked) == 2 and driven.ingest.market.symbols[0].last_id == 10
+        assert len(venue.asked) == 2 and driven.feed.market.symbols[0].last_id == 10
 
 
 # ---- its life
@@ -401,7 +411,7 @@ def test_the_state_of_every_symbol_is_told(drive):
     with VenueServer(lambda peer: (peer.recv(), peer.send(snapshot("A", 1)), peer.hold())) as server:
         driven = drive(server)
         driven.valid(1)
-        status = driven.ingest.status()
+        status = driven.ingest.status()[0]
         assert status["symbols"] == {"A": {"state": "valid", "seq": 1, "age_ms": 0},
                                      "B": {"state": "waiting", "seq": 0, "age_ms": None}}
         assert (status["connection"], status["venue"]) == ("open", "vectrade")
@@ -427,3 +437,78 @@ def test_the_command_says_what_it_links_and_refuses_an_unknown_venue(monkeypatch
     assert shown.exit_code == 0 and "TickRef" in shown.output and "books ring" in shown.output
     refused = CliRunner().invoke(command, env={"ALPHA_MARKET__VENUE": "mtgox"})
     assert refused.exit_code == 2
+
+
+# ---- several feeds, several processes
+
+
+def two_feeds(first: VenueServer, second: VenueServer, process: int = 0) -> Config:
+    def market(server, venue, symbols, **more):
+        return Market(venue=venue, ws_url=server.ws_url, rest_url=server.http_url, symbols=symbols, **more)
+
+    return Config(market=market(first, "vectrade", ("A", "B")),
+                  feeds={"far": market(second, "binance-usdm", ("A",), process=process)})
+
+
+def test_a_plan_divides_the_symbols_where_a_venue_limits_those_of_one_connection(monkeypatch):
+    monkeypatch.setattr("common.venues.vectrade.VecTrade.max_symbols", 2)
+    config = Config(market=Market(symbols=tuple("ABCDE")), feeds={"more": Market(symbols=("A", "B", "C"))})
+    assert [(one.name, one.venue.symbols, one.first) for one in plan(config)] == [
+        ("", ("A", "B"), 0), ("/2", ("C", "D"), 2), ("/3", ("E",), 4), ("more", ("A", "B"), 5), ("more/2", ("C",), 7)]
+
+
+def test_a_process_that_no_feed_names_is_refused():
+    with pytest.raises(ConfigError, match="process=3"):
+        plan(Config(), 3)
+
+
+def test_several_venues_share_one_ring_and_one_that_fails_leaves_the_other_alone():
+    with VenueServer(lambda peer: (open_market(peer), peer.hold())) as first, \
+            VenueServer(lambda peer: (peer.send(*FRAMES[:2]), peer.hold()),
+                        lambda path: (200, {}, rest(15)) if path.startswith("/fapi") else None) as second:
+        config, outbox, clock = two_feeds(first, second), LocalLink(), ManualClock(S)
+        books = Books.private(config.symbols, 1024)
+        telemetry = Telemetry.private("ingest", COUNTERS, TIMERS)
+        ingest = Ingest(plan(config), clock, telemetry, lambda: books, outbox)
+        ingest.on_start()
+        until(lambda: ingest.do_work() and None or sum(one.market.valid_symbols for one in ingest.feeds) == 3)
+        assert books.symbols == ("A", "B", "far:A") and books.newest(2)[BID_PX] == 99 * 10**8
+        refs = {ref.symbol for message in iter(outbox.recv, None) for ref in decode(message, TickRef)}
+        assert refs == {0, 1, 2}
+        second.peers[0].connection.close()
+        until(lambda: ingest.do_work() and None or not ingest.feeds[1].open)
+        assert books.newest(2)[KIND] == KIND_STATE and ingest.feeds[0].market.valid_symbols == 2
+        ingest._turn(clock.now_ns)
+        assert telemetry.get("valid_symbols") == 2 and telemetry.get("connected") == 0
+        assert telemetry.told()["venue"] == "vectrade, binance-usdm"
+        ingest.on_close()
+
+
+def test_two_processes_write_one_ring_each_its_own_symbols_and_both_survive_its_replacement(instance):
+    name = instance
+    with VenueServer(lambda peer: (open_market(peer), peer.hold())) as first, \
+            VenueServer(lambda peer: (peer.send(*FRAMES[:2]), peer.hold()),
+                        lambda path: (200, {}, rest(15)) if path.startswith("/fapi") else None) as second:
+        config, clock = two_feeds(first, second, process=1), ManualClock(S)
+
+        def make(process: int) -> Ingest:
+            source = (lambda: Books.attach(name)) if process else (lambda: Books.create(name, config.symbols, 1024))
+            return Ingest(plan(config, process), clock, Telemetry.private("ingest", COUNTERS, TIMERS), source,
+                          LocalLink(), owner=not process)
+
+        other = make(1)
+        assert other.on_start() is False and "first ingest" in other._telemetry.told()["waiting_for"]
+        owner = make(0)
+        owner.on_start()
+        assert other.on_start()
+        until(lambda: (owner.do_work(), other.do_work()) and None or owner.books.heads.all())
+        assert owner.books.newest(2)[BID_PX] == 99 * 10**8 and other.feeds[0].market.valid_symbols == 1
+        owner.on_close()
+        owner = make(0)
+        owner.on_start()
+        assert not owner.books.heads[2]
+        until(lambda: other._turn(clock.now_ns) or other.do_work() and None or owner.books.heads[2])
+        assert owner.books.newest(2)[FLAGS] & FLAG_VALID
+        other.on_close()
+        assert owner.books.newest(2)[KIND] == KIND_STATE, "who goes says that nobody keeps its books"
+        owner.on_close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from common.config import Config, Inference, Instance, load
+from common.config import Config, Inference, Instance, Market, load
 from common.errors import ConfigError
 from procs.run import ROOT, Duration, _overrides, render
 
@@ -34,14 +34,15 @@ def test_the_supervisor_starts_every_stage_and_restarts_it():
 
 def test_the_rendered_file_has_this_runs_workers_folders_and_sockets(tmp_path):
     config = Config(instance=Instance(run_dir=str(tmp_path / "run"), state_dir="state"), base=str(tmp_path),
-                    inference=Inference(workers=5))
+                    inference=Inference(workers=5), feeds={"other": Market(process=1)})
     assert 'ALPHA_CONFIG=""' in render(CONF, config, tmp_path / "mine.toml")  # a file that is not there
     (tmp_path / "mine.toml").touch()
     text = render(CONF, config, tmp_path / "mine.toml")
     parser = parsed(text)
-    assert parser["program:inference"]["numprocs"] == "5" and "%(here)s" not in text
+    assert parser["program:inference"]["numprocs"] == "5" and parser["program:ingest"]["numprocs"] == "2"
+    assert "%(here)s" not in text
     assert parser["unix_http_server"]["file"] == str(tmp_path / "run" / "supervisor.sock")
-    assert parser["program:ingest"]["stdout_logfile"] == str(tmp_path / "state" / "log" / "ingest.log")
+    assert parser["program:ingest"]["stdout_logfile"] == str(tmp_path / "state" / "log" / "ingest-%(process_num)d.log")
     assert f'ALPHA_CONFIG="{tmp_path / "mine.toml"}"' in parser["supervisord"]["environment"]
     with pytest.raises(ConfigError):
         render("[program:inference]", config, Path("x"))
