@@ -1,16 +1,21 @@
-"""Recordings of a venue: lines `<recv_ns> <json>`, plain, .gz or .zst, read lazily and in order.
+"""Recordings of a venue: lines `<recv_ns> <text>`, plain, .gz or .zst, read lazily and in order.
 
-`recv_ns` is the recorder's wall clock in Unix ns, `json` the frame exactly as it came. A REST depth snapshot
-that the recorder asked for stands among the frames, at the time of its answer.
+`recv_ns` is the recorder's wall clock in Unix ns, `text` a frame exactly as it came or a control line (see
+`common.capture_lines`). Files without a first control line are foreign recordings of Binance, one symbol a file, in
+which a REST depth snapshot that the recorder asked for stands among the frames, at the time of its answer.
 
-    read(paths)      several files as one stream: (recv_ns, frame)
+    tape(paths)      what `common.player` plays: (recv_ns, text), foreign snapshots as the control lines that they are
+    read(paths)      several files as one stream, as they are: (recv_ns, text)
     lines(path)      one file
+    order(paths)     which files are one stream, and in which order
     merge(streams)   streams of tuples that begin with recv_ns, as one, by time
     describe(paths)  the venue and the symbols
+    header(path)     the first line of a capture of ours
 
-Files that follow each other are read one after the other whatever order they are given in; files of the same
-time (other symbols) are interleaved by time. The order within a file is never changed. A recorder that was
-killed leaves a file that is cut off: it is read up to its last whole line, and `say` is told.
+The files of one session of a recorder are read in the order in which it wrote them. Other files that follow each
+other are read one after the other whatever order they are given in; files of the same time (other symbols) are
+interleaved by time. The order within a file is never changed. A recorder that was killed leaves a file that is cut
+off: it is read up to its last whole line, and `say` is told.
 
 Cost: about 2 us a line, decompression of a .gz file included.
 """
@@ -28,6 +33,8 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 import orjson
 
+from common import capture_lines
+from common.capture_lines import Header
 from common.errors import ConfigError, VenueError
 
 BLOCK = 1 << 18  #: bytes read at a time
@@ -36,14 +43,57 @@ Say = Callable[[str], None]
 _log = logging.getLogger(__name__)
 
 
+def _silent(words: str) -> None:
+    """For a first look at a file that is read afterwards."""
+
+
 def read(paths: Iterable[str | PathLike], say: Say = _log.warning) -> Iterator[tuple[int, bytes]]:
-    """(recv_ns, frame) of all `paths` as one stream. Raises ConfigError for a file that cannot be opened,
+    """(recv_ns, text) of all `paths` as one stream. Raises ConfigError for a file that cannot be opened,
     VenueError naming file and line for a line that is not `<recv_ns> <json>`."""
-    return merge([lines(path, say) for path in paths])
+    return merge([_chain(lines, files, say) for files in order(paths)])
+
+
+def tape(paths: Iterable[str | PathLike], say: Say = _log.warning) -> Iterator[tuple[int, bytes]]:
+    """As `read`, for `common.player`: a snapshot of a foreign file, which does not name its symbol, comes as the
+    answer over HTTP that it is."""
+    return merge([_chain(_told, files, say) for files in order(paths)])
+
+
+def order(paths: Iterable[str | PathLike]) -> list[list[str]]:
+    """The files of each session in the order in which they were written; every other file by itself."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for path in paths:
+        name = fspath(path)
+        head = header(name)
+        key, part = (f"session {head.session}", head.part) if head is not None and head.session else (name, 0)
+        found.setdefault(key, []).append((part, name))
+    return [[name for _, name in sorted(files)] for files in found.values()]
+
+
+def header(path: str | PathLike) -> Header | None:
+    """What a capture says of itself in its first line; None of a foreign recording."""
+    for _, text in itertools.islice(lines(path, _silent), 1):
+        if capture_lines.is_control(text):
+            first = capture_lines.parse(text)
+            return first if isinstance(first, Header) else None
+    return None
+
+
+def _chain(reader: Callable, files: list[str], say: Say) -> Iterator[tuple[int, bytes]]:
+    return itertools.chain.from_iterable(reader(name, say) for name in files)
+
+
+def _told(name: str, say: Say) -> Iterator[tuple[int, bytes]]:
+    """The lines of one file, for `tape`."""
+    if header(name) is not None:
+        return lines(name, say)
+    symbol = next(iter(_recognise(itertools.islice(lines(name, _silent), _LOOKED_AT))), "")
+    return ((recv_ns, capture_lines.encode(capture_lines.Http(symbol, "", 200, text)) if is_snapshot(text) else text)
+            for recv_ns, text in lines(name, say))
 
 
 def is_snapshot(frame: bytes) -> bool:
-    """Whether a recorded frame is a REST depth snapshot."""
+    """Whether a line of a foreign recording is a REST depth snapshot."""
     return frame.startswith(b'{"lastUpdateId"')
 
 
@@ -55,7 +105,7 @@ def merge(streams: Sequence[Iterator[tuple]]) -> Iterator[tuple]:
 
 
 def lines(path: str | PathLike, say: Say = _log.warning) -> Iterator[tuple[int, bytes]]:
-    """(recv_ns, frame) of one file."""
+    """(recv_ns, text) of one file."""
     name = fspath(path)
     number = 0
     tail = b""
@@ -152,16 +202,16 @@ class Description(NamedTuple):
 
 
 def describe(paths: Iterable[str | PathLike]) -> Description:
-    """What a set of recordings is of, from the first frames of each. Raises VenueError where a file is of no venue
-    that is known here, or not of the same one as the others."""
+    """What a set of recordings is of, from the first line of each, or from the first frames where it is foreign.
+    Raises VenueError where a file is of no venue that is known here, or not of the same one as the others."""
     found: dict[str, str] = {}  # symbol -> venue
     for path in paths:
         name = fspath(path)
-        symbols = _recognise(itertools.islice(lines(name), _LOOKED_AT))
+        symbols = _recognise(itertools.islice(lines(name, _silent), _LOOKED_AT))
         if not symbols:
-            raise VenueError("a recording is not of Binance usd-m futures or spot, nor of a VecTrade gateway",
-                             where=name, remedy="its first frames must have a combined-stream `depthUpdate`, or an "
-                             "`orderbook` channel")
+            raise VenueError("a recording does not say what it is of, and is none of Binance usd-m futures or spot",
+                             where=name, remedy="its first line must be that of a capture, or its first frames must "
+                             "have a combined-stream `depthUpdate`")
         found |= symbols
     if len(set(found.values())) != 1:
         raise VenueError("recordings of several venues cannot be served together", where=f"{found}")
@@ -171,16 +221,21 @@ def describe(paths: Iterable[str | PathLike]) -> Description:
 _LOOKED_AT = 10_000  #: frames looked at to recognise a recording
 
 
-def _recognise(frames: Iterable[tuple[int, bytes]]) -> dict[str, str]:
-    """Symbols and their venue. A Binance file is of one symbol; a VecTrade connection carries several."""
+def _recognise(stream: Iterable[tuple[int, bytes]]) -> dict[str, str]:
+    """Symbols and their venue. A foreign file of Binance is of one symbol; a VecTrade connection, whose frames a tap
+    may have printed without the line that comes first, carries several."""
     found: dict[str, str] = {}
-    for _, frame in frames:
-        if b'"depthUpdate"' in frame[:200]:
-            data = orjson.loads(frame).get("data")
+    for _, text in stream:
+        if capture_lines.is_control(text):
+            line = capture_lines.parse(text)
+            if isinstance(line, Header):
+                return dict.fromkeys(line.symbols, line.venue)
+        elif b'"depthUpdate"' in text[:200]:
+            data = orjson.loads(text).get("data")
             if isinstance(data, dict) and isinstance(data.get("s"), str) and "ps" not in data:  # coin-m has "ps"
                 return {data["s"]: "binance-usdm" if "pu" in data else "binance-spot"}
-        elif frame.startswith(b'{"channel":"orderbook:'):
-            found[orjson.loads(frame)["channel"].partition(":")[2]] = "vectrade"
+        elif text.startswith(b'{"channel":"orderbook:'):
+            found[orjson.loads(text)["channel"].partition(":")[2]] = "vectrade"
     return found
 
 

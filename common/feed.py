@@ -10,12 +10,11 @@ at a moment when both have the same books, so that nothing is missed and nothing
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from common.backoff import Backoff
-from common.capture_lines import Connect, Control, Disconnect, Header, Http, encode
+from common.capture_lines import Connect, Control, Disconnect, Header, Http, Stale, encode
 from common.capture_lines import State as Stand
 from common.config import Market as Settings
 from common.connection import Connection
@@ -42,7 +41,6 @@ _BANNED_S = 60.0  #: the least pause then
 _LIMITED_S = 5.0  #: the least pause after 429 without a Retry-After
 _YOUNG = 0.9  #: of the greatest age of a connection: then a younger one is opened
 _RIPE_NS = 30_000_000_000  # a younger connection that has not taken over by then is given up
-_TRADES_KEPT = 1000  # of a younger connection, for those that the older has not told of yet
 
 log = logging.getLogger("ingest")
 
@@ -242,7 +240,6 @@ class Feed:
         venue = create(self.venue.name, self.venue.symbols)
         venue.begin()
         market = self._market(venue, Books.private(venue.symbols, 16), 0)
-        market.recent = deque(maxlen=_TRADES_KEPT)
         self._younger = self._dial(venue, lambda line: None), market
         log.info("connection grows old venue=%s age_s=%.0f; opening another beside it", self.venue.name,
                  (now - self.connection.opened_ns) / 1e9)
@@ -270,7 +267,7 @@ class Feed:
 
     def _hand_over(self, connection: Connection, market: Market, now: int) -> None:
         self._say(Connect(connection.url, True))
-        self.market.hand_over(market, now)
+        self.market.hand_over(market)
         self.connection.close()
         self.connection, self.venue, self._younger = connection, connection.venue, None
         self._add("connects", 1)
@@ -357,7 +354,8 @@ class Feed:
             return
         self._backoff.good(connection.frame_ns)
         if settings.stale_book_s:
-            self.market.watch(now, int(settings.stale_book_s * 1e9))
+            for index in self.market.watch(now, int(settings.stale_book_s * 1e9)):
+                self._say(Stale(self.venue.symbols[index]))
         if self._max_age_ns:
             if self._younger is None and now - connection.opened_ns >= self._max_age_ns:
                 self._open_younger(now)

@@ -89,6 +89,7 @@ class Network:
         socket = self._context.socket(zmq.XPUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, _TAP_HIGH_WATER)
+        socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tell of every listener that comes and goes, not of first and last
         self._bind(socket, path)
         tap = Tap(socket, zlib.crc32(f"{link}.{who}.{os.getpid()}".encode()))
         self.taps.append(tap)

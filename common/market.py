@@ -32,7 +32,7 @@ from common.book import CROSSED, Book, write_top
 from common.clock import ManualClock
 from common.compiled import compiled_fence, direct, kernel
 from common.errors import VenueError
-from common.events import ALL, GAP, OLDER, Delta, Lost, Notice, Quote, Reply, Snapshot, Trade, Venue
+from common.events import ALL, GAP, JOINS, OLDER, Delta, Lost, Notice, Quote, Reply, Snapshot, Trade, Venue
 from common.layout import (
     ASK_PX,
     ASK_QTY,
@@ -127,13 +127,14 @@ class Symbol:
 
     __slots__ = ("index", "slot", "name", "state", "book", "ticks", "seq", "last_id", "joined", "recv_ns", "book_ns",
                  "change_ns", "moved", "valid_since_ns", "was_valid", "buffer", "buffered_levels", "quotes", "book_seq",
-                 "reset_seq", "ask_ns", "backoff", "trade_id", "trade_floor")
+                 "reset_seq", "ask_ns", "backoff", "trade_id", "trade_floor", "rejoins")
 
     def __init__(self, index: int, slot: int, name: str, ticks, seq: int, backoff: Backoff) -> None:
         self.index, self.slot, self.name, self.ticks, self.backoff = index, slot, name, ticks, backoff
         self.change_ns = 0  #: when the book changed last
         self.trade_id = 0  #: the highest seen
         self.trade_floor = 0  #: trades up to it have been told by the connection before this one
+        self.rejoins = False  #: the next change joins whatever its number
         self.state = State.WAITING
         self.book = Book()
         self.seq = seq  #: of the newest tick
@@ -174,7 +175,6 @@ class Market:
         self.notices: deque[Notice] = deque(maxlen=KEPT)  #: the newest error messages of the venue
         self.outbox: list[bytes] = []  #: frames to send
         self.wants_snapshot: set[int] = set()  #: symbols whose snapshot is to be requested by HTTP, once
-        self.recent: deque[Trade] | None = None  #: the newest trades, where somebody wants them kept
         self.symbols = [Symbol(i, first + i, name, books.ticks[first + i], int(books.heads[first + i]),
                                Backoff(backoff_min_s, backoff_max_s, None if seed is None else seed + i))
                         for i, name in enumerate(venue.symbols)]
@@ -257,17 +257,25 @@ class Market:
                 self.outbox += self._venue.resync(symbol.index)
         self._next_ask_ns = min(symbol.ask_ns for symbol in self.symbols)
 
-    def watch(self, now_ns: int, limit_ns: int) -> int:
+    def watch(self, now_ns: int, limit_ns: int) -> list[int]:
         """Give up books that nothing has changed for `limit_ns`, each by itself: the venue may have forgotten the
-        subscription, and what says nothing cannot be told from what is quiet. Returns the number of ticks written."""
-        written = 0
-        for symbol in self.symbols:
-            if symbol.state is State.VALID and now_ns - symbol.change_ns > limit_ns:
-                self.counts.stale += 1
-                self._ask_again(symbol, now_ns)
-                written += self._invalidate(symbol, 0, now_ns)
-                if self._by_http[symbol.index]:
-                    symbol.state = State.BUFFERING  # without a delta to wait for
+        subscription, and what says nothing cannot be told from what is quiet. Returns which."""
+        stale = [symbol.index for symbol in self.symbols
+                 if symbol.state is State.VALID and now_ns - symbol.change_ns > limit_ns]
+        for index in stale:
+            self.give_up(index, now_ns)
+        return stale
+
+    def give_up(self, index: int, now_ns: int) -> int:
+        """Do not believe the book of a symbol any more, and ask for another. Returns the number of ticks written."""
+        symbol = self.symbols[index]
+        if symbol.state is not State.VALID:
+            return 0
+        self.counts.stale += 1
+        self._ask_again(symbol, now_ns)
+        written = self._invalidate(symbol, 0, now_ns)
+        if self._by_http[index]:
+            symbol.state = State.BUFFERING  # without a delta to wait for
         return written
 
     def whole(self, index: int) -> Snapshot | None:
@@ -278,19 +286,26 @@ class Market:
         return Snapshot(index, symbol.last_id, 0, *symbol.book.levels())
 
     def agrees(self, younger: "Market") -> bool:
-        """Whether `younger`, of the same symbols over another connection, has the very same books at this moment."""
-        return all(ours.state is theirs.state is State.VALID and ours.book.equals(theirs.book)
-                   for ours, theirs in zip(self.symbols, younger.symbols))
+        """Whether `younger`, of the same symbols over another connection, has the very same books at this moment, and
+        has told of no trade that this one has not told of yet (where the venue numbers trades)."""
+        return all(ours.state is theirs.state is State.VALID and theirs.trade_id <= ours.trade_id
+                   and ours.book.equals(theirs.book) for ours, theirs in zip(self.symbols, younger.symbols))
 
-    def hand_over(self, younger: "Market", recv_ns: int) -> int:
-        """Go on with the connection of `younger`, once `agrees`. Trades that it has told of and this one not yet are
-        told now, and those that both tell are told once, where the venue numbers trades. Returns the ticks written."""
+    def hand_over(self, younger: "Market") -> None:
+        """Go on with the connection of `younger`, once `agrees`."""
         self.counts.handovers += 1
         self._venue, self._decode = younger._venue, younger._decode
         for ours, theirs in zip(self.symbols, younger.symbols):
             ours.book, ours.last_id, ours.joined = theirs.book, theirs.last_id, theirs.joined
             ours.trade_floor = ours.trade_id
-        return sum(self._on_trade(trade, recv_ns) for trade in younger.recent or () if trade.trade_id)
+
+    def resume(self) -> None:
+        """In a recording: the frames that follow are those of another connection, which stood where this one stands.
+        Its numbers are not known, so the next change joins whatever number it has."""
+        self.counts.handovers += 1
+        self._venue.begin()
+        for symbol in self.symbols:
+            symbol.rejoins, symbol.trade_floor = symbol.state is State.VALID, symbol.trade_id
 
     @property
     def valid_symbols(self) -> int:
@@ -328,8 +343,6 @@ class Market:
                 self.counts.ignored += 1
                 return 0
             symbol.trade_id = max(symbol.trade_id, trade.trade_id)
-        if self.recent is not None:
-            self.recent.append(trade)
         self.counts.trades += 1
         return self._tick(symbol, KIND_TRADE, FLAG_VALID, trade.trade_id, trade.event_ns, recv_ns,
                           trade.price, trade.qty)
@@ -404,6 +417,9 @@ class Market:
     # ---- one symbol's way
 
     def _verdict(self, symbol: Symbol, delta: Delta) -> int:
+        if symbol.rejoins:
+            symbol.rejoins = False
+            return JOINS
         return (self._venue.follows if symbol.joined else self._venue.bridges)(symbol.last_id, delta)
 
     def _load(self, symbol: Symbol, snapshot: Snapshot, recv_ns: int) -> bool:
@@ -465,7 +481,7 @@ class Market:
     def _invalidate(self, symbol: Symbol, event_ns: int, recv_ns: int) -> int:
         """The book of this symbol is not to be believed: say so at once."""
         was_valid = symbol.state is State.VALID
-        symbol.state = State.WAITING
+        symbol.state, symbol.rejoins = State.WAITING, False
         symbol.buffer.clear()
         symbol.buffered_levels = 0
         return self._tick(symbol, KIND_STATE, 0, symbol.last_id, event_ns, recv_ns, 0, 0) if was_valid else 0

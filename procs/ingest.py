@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import click
 
 from common import feed, market, venues
+from common.capture_lines import text
 from common.clock import SystemClock
 from common.config import Config, load
 from common.config import Market as Settings
@@ -138,11 +139,15 @@ class Ingest(Stage):
         if tap is None or not tap.wanted:
             return None
         tell = self._tellers[number]
+
+        def mirror(frame: bytes | bytearray, recv_ns: int) -> None:
+            tell(text(frame), recv_ns)
+
         if tap.joined != self._told_state[number]:
             self._told_state[number] = tap.joined
             for line in self.feeds[number].opening():
                 tell(line, self._clock.monotonic_ns())
-        return tell
+        return mirror
 
     def _teller(self, number: int):
         def tell(text: bytes | bytearray, recv_ns: int) -> None:

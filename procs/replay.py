@@ -1,7 +1,7 @@
 """replay CAPTURE...: a recording through the same stages, in one process, on a clock that the recording drives.
 
 Nothing here computes anything: the market core of ingest, the feature stage, one worker and the executor are the
-live ones, joined by links in memory and stepped frame by frame. Twice the same input gives the same bytes; and
+live ones, joined by links in memory and stepped line by line. Twice the same input gives the same bytes; and
 rows and probabilities are those of a live run on the same frames, for every tick that both predicted, because
 features depend on nothing but the frames. (A live run skips rows when it is overloaded; a replay never is.)
 """
@@ -12,7 +12,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +20,7 @@ import click
 from common import captures, venues
 from common.clock import ManualClock
 from common.config import Config, load
+from common.errors import ConfigError
 from common.features import COLUMNS, SCHEMA_HASH
 from common.gateways import create
 from common.journal import Journal
@@ -29,6 +29,7 @@ from common.links import LocalLink
 from common.market import Market
 from common.model import Model
 from common.overview import Overview
+from common.player import Player
 from common.ring import Books, Rows
 from common.stage import exit_on_error
 from common.telemetry import Telemetry
@@ -39,7 +40,7 @@ from procs import inference as inference_stage
 
 
 class Replay:
-    """The stages of one pipeline, composed. `step` takes a frame and returns the predictions that it caused."""
+    """The stages of one pipeline, composed. `step` takes a line and returns the predictions that it caused."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -50,6 +51,7 @@ class Replay:
         self.books.epoch = 1  # nothing of this run depends on when it is made
         self.rows = Rows.private(symbols, COLUMNS, config.ring.rows, self.books.epoch)
         self.market = Market(venue, self.books, self.clock, seed=0)
+        self.player = Player(self.market, venue, self.clock)
         self._inbox, self._work = LocalLink(), LocalLink()  # feature's: ticks and credits; the worker's
         self._predictions, self._decisions = LocalLink(), LocalLink()
         telemetry = {name: Telemetry.private(name, module.COUNTERS, module.TIMERS) for name, module in (
@@ -74,13 +76,9 @@ class Replay:
             while not stage.on_start():
                 stage.do_work()
 
-    def step(self, recv_ns: int, frame: bytes, symbol: int) -> list[Prediction]:
-        """One frame, received at `recv_ns`; `symbol` says whose it is where the frame is a REST snapshot."""
-        self.clock.set(recv_ns)
-        if captures.is_snapshot(frame):
-            self.market.on_snapshot(symbol, frame, recv_ns)
-        else:
-            self.market.on_frame(frame, recv_ns)
+    def step(self, recv_ns: int, text: bytes) -> list[Prediction]:
+        """One line of a recording, which came at `recv_ns`, Unix ns."""
+        self.player.play(recv_ns, text)
         refs = self.market.take_refs()
         if refs:
             self._inbox.send(encode(refs))
@@ -101,7 +99,7 @@ class Replay:
         told = self.overview.summary()
         told.pop("latency_us")
         counts = self.market.counts
-        return {**told, **{name: getattr(counts, name) for name in (
+        return {**told, "missed": self.player.missed, **{name: getattr(counts, name) for name in (
             "frames", "ticks", "gaps", "malformed", "quote_checks", "quote_mismatches")}}
 
     def close(self) -> None:
@@ -111,22 +109,18 @@ class Replay:
 
 
 def configure(config: Config, paths: tuple[str, ...]) -> Config:
-    """`config` for these recordings: their venue and symbols, a paper book, and one worker that is always idle."""
+    """`config` for these recordings: their venue and symbols, a paper book, and one worker that is always idle. Raises
+    ConfigError where they are of several connections, of which each has a fate of its own."""
     told = captures.describe(paths)
+    heads = [captures.header(files[0]) for files in captures.order(paths)]
+    if len({head and head.symbols for head in heads}) > 1:
+        raise ConfigError("captures of several connections cannot be replayed together",
+                          where="; ".join(f"{len(head.symbols)} symbols from {head.symbols[0]}" if head else "foreign"
+                                          for head in heads), remedy="replay those of each feed by themselves")
     return dataclasses.replace(
         config,
         market=dataclasses.replace(config.market, venue=told.venue, symbols=told.symbols, live=False),
         executor=dataclasses.replace(config.executor, gateway="paper"))
-
-
-def frames(config: Config, paths: tuple[str, ...]) -> Iterator[tuple[int, bytes, int]]:
-    """(recv_ns, frame, symbol) of all recordings in order of time."""
-    def one(path: str) -> Iterator[tuple[int, bytes, int]]:
-        # Only a REST snapshot does not name its symbol; a file that has any is of one symbol.
-        symbol = config.market.symbols.index(captures.describe([path]).symbols[0])
-        return ((recv_ns, frame, symbol) for recv_ns, frame in captures.lines(path))
-
-    return captures.merge([one(path) for path in paths])
 
 
 def record(replay: Replay, prediction: Prediction, with_rows: bool) -> dict[str, Any]:
@@ -145,13 +139,14 @@ def record(replay: Replay, prediction: Prediction, with_rows: bool) -> dict[str,
 @click.option("--model", help="ONNX model to use.")
 @click.option("--out", type=click.File("w"), help="Write each prediction here, one JSON object a line (- for stdout).")
 @click.option("--rows", is_flag=True, help="With --out: the feature row, too.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after so many lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def replay(paths: tuple[str, ...], path: str | None, model: str | None, out: TextIO | None, rows: bool,
            limit: int | None, as_json: bool) -> None:
     """Run recordings through the same stages in one process; deterministic.
 
-    Orders go to a paper book of its own; nothing is journaled to disk and nothing live is touched.
+    Orders go to a paper book of its own; nothing is journaled to disk and nothing live is touched. A CAPTURE is a file
+    of `alpha record`, of any venue, or a foreign recording of Binance.
 
     \b
     alpha replay day1.gz day2.gz --out predictions.jsonl --rows
@@ -165,15 +160,15 @@ def replay(paths: tuple[str, ...], path: str | None, model: str | None, out: Tex
         start = last = time.monotonic()
         count = 0
         with contextlib.closing(run):
-            for recv_ns, frame, symbol in frames(config, paths):
-                found = run.step(recv_ns, frame, symbol)
+            for recv_ns, text in captures.tape(paths):
+                found = run.step(recv_ns, text)
                 count += 1
                 if out is not None:
                     for prediction in found:
                         out.write(json.dumps(record(run, prediction, rows)) + "\n")
                 if count % 1000 == 0 and time.monotonic() - last > 1:
                     last = time.monotonic()
-                    print(f"{count:,} frames, {count / (last - start):,.0f}/s", file=sys.stderr)
+                    print(f"{count:,} lines, {count / (last - start):,.0f}/s", file=sys.stderr)
                 if count == limit:
                     break
             seconds = time.monotonic() - start
@@ -182,6 +177,6 @@ def replay(paths: tuple[str, ...], path: str | None, model: str | None, out: Tex
             # No wall time in it: the same input gives the same bytes.
             print(json.dumps(told, indent=1))
         else:
-            print(f"{count:,} frames in {seconds:.1f} s ({count / seconds:,.0f}/s)", file=sys.stderr)
+            print(f"{count:,} lines in {seconds:.1f} s ({count / seconds:,.0f}/s)", file=sys.stderr)
             for name, value in told.items():
                 print(f"  {name:<18} {value}")

@@ -13,8 +13,9 @@ STAGES = {"exchange", "ingest", "feature", "inference", "executor"}
 OWNERS = {"zmq": "common/links.py", "multiprocessing": "common/shm.py", "onnxruntime": "common/model.py",
           "sqlite3": "common/journal.py"}
 #: modules of the pure core: no sockets, no clock, no files
-PURE = {"backoff", "book", "decide", "dispatch", "events", "feature_kernel", "features", "fixed", "layout", "ledger",
-        "market", "matching", "orders", "positions", "risk", "scan", "sizing", "synthetic", "wire"}
+PURE = {"backoff", "book", "capture_lines", "decide", "dispatch", "events", "faults", "feature_kernel", "features",
+        "fixed", "layout", "ledger", "market", "matching", "orders", "player", "positions", "risk", "scan", "sizing",
+        "synthetic", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
 IMPURE = {"socket", "ssl", "time", "asyncio", "threading", "subprocess", "sqlite3", "zmq", "pathlib"}

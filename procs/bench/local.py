@@ -220,16 +220,15 @@ def _replay(model: str, *files: str) -> dict[str, Any]:
     config = load()
     if files:
         config = composed.configure(config, files)
-        stream = composed.frames(config, files)
+        stream = captures.tape(files)
     else:
-        symbols = config.market.symbols
-        stream = ((ns, frame, 0) for ns, frame in list(SyntheticMarket(symbols).frames(60.0)))
+        stream = iter(list(SyntheticMarket(config.market.symbols).frames(60.0)))
     config = dataclasses.replace(config, inference=dataclasses.replace(config.inference, model=model))
     replaying = composed.Replay(config)
     count, begun = 0, time.monotonic()
     with contextlib.closing(replaying):
-        for recv_ns, frame, symbol in stream:
-            replaying.step(recv_ns, frame, symbol)
+        for recv_ns, text in stream:
+            replaying.step(recv_ns, text)
             count += 1
         seconds = time.monotonic() - begun
         told = replaying.summary()

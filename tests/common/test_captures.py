@@ -6,7 +6,8 @@ import orjson
 import pytest
 import zstandard
 
-from common.captures import RecordedDepth, describe, is_snapshot, lines, read
+from common.capture_lines import End, Header, Http, encode, parse
+from common.captures import RecordedDepth, describe, header, is_snapshot, lines, order, read, tape
 from common.errors import ConfigError, VenueError
 
 FRAMES = [(1_000 + i, b'{"stream":"x@trade","data":{"n":%d,"s":"%s"}}' % (i, b"y" * (i % 700))) for i in range(5000)]
@@ -59,6 +60,25 @@ def test_a_file_that_is_cut_off_is_read_to_its_last_whole_line_and_says_so(tmp_p
     assert said and all("cut off" in word and name in word for word in said)
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("kept", [1, 3, 9, 0.5, 0.9, -1])
+def test_a_cut_within_the_last_of_several_packed_files_keeps_the_ones_before(tmp_path, suffix, kept):
+    parts = [pack(tmp_path / f"{i}{suffix}", text(FRAMES[i:i + 1000])).read_bytes() for i in range(0, 3000, 1000)]
+    length = int(len(parts[2]) * kept) if isinstance(kept, float) else kept  # -1: all but the last byte
+    path = tmp_path / f"all{suffix}"
+    path.write_bytes(parts[0] + parts[1] + parts[2][:length])
+    said: list[str] = []
+    found = list(lines(path, said.append))
+    assert found == FRAMES[:len(found)] and 2000 <= len(found) <= 3000
+    assert any("cut off" in word and path.name in word for word in said)
+
+
+def test_a_whole_file_says_nothing(tmp_path):
+    for suffix in (".gz", ".zst", ".log"):
+        said: list[str] = []
+        assert len(list(lines(pack(tmp_path / f"a{suffix}", text()), said.append))) == 5000 and said == []
+
+
 def test_every_cut_of_a_short_file_gives_its_whole_lines(tmp_path):
     content = text(FRAMES[:3])
     for length in range(len(content)):
@@ -106,6 +126,43 @@ def test_reading_is_lazy(tmp_path):
     path = tmp_path / "a.log"
     path.write_bytes(text() + b"garbage\n")
     assert next(read([path])) == FRAMES[0]
+
+
+# Captures of our own.
+
+def capture(path, of: Header, frames=FRAMES[:3]):
+    return pack(path, text([(frames[0][0], encode(of)), *frames, (frames[-1][0], encode(End(len(frames), 0)))]))
+
+
+def test_a_capture_says_what_it_is_of(tmp_path):
+    one = capture(tmp_path / "a.zst", Header("kraken", ("BTC/USD", "ETH/USD")))
+    other = capture(tmp_path / "b.gz", Header("kraken", ("ETH/USD", "SOL/USD")))
+    assert describe([one, other]) == ("kraken", ("BTC/USD", "ETH/USD", "SOL/USD"))
+    assert header(one) == Header("kraken", ("BTC/USD", "ETH/USD"))
+    assert header(pack(tmp_path / "c.log", text())) is None
+    with pytest.raises(VenueError, match="several venues"):
+        describe([one, capture(tmp_path / "d", Header("okx", ("BTC-USDT",)))])
+
+
+def test_the_files_of_a_session_are_read_as_they_were_written_whatever_the_clock_said(tmp_path):
+    paths = []
+    for part, at in enumerate((5000, 1000, 3000)):  # the wall clock was set twice
+        frames = [(at + i, b'{"part":%d,"n":%d}' % (part, i)) for i in range(10)]
+        paths.append(str(capture(tmp_path / f"{9 - part}.gz", Header("okx", ("A",), "s", part), frames)))
+    alone = str(capture(tmp_path / "alone.gz", Header("okx", ("A",)), [(10_000, b'{"alone":1}')]))
+    assert order([alone, *paths[::-1]]) == [[alone], paths]
+    for stream in (read, tape):
+        found = [line for _, line in stream([alone, *paths[::-1]]) if b"alpha" not in line]
+        assert found == [b'{"part":%d,"n":%d}' % (part, i) for part in range(3) for i in range(10)] + [b'{"alone":1}']
+
+
+def test_a_foreign_snapshot_is_told_as_the_answer_that_it_was(tmp_path):
+    depth = b'{"stream":"btcusdt@depth","data":{"e":"depthUpdate","s":"BTCUSDT","U":1,"u":2,"pu":0,"b":[],"a":[]}}'
+    body = b'{"lastUpdateId":1,"E":1,"T":1,"bids":[],"asks":[]}'
+    path = pack(tmp_path / "a.gz", text([(1, body), (2, depth), (3, body)]))
+    found = list(tape([path]))
+    assert found[1] == (2, depth) and [recv_ns for recv_ns, _ in found] == [1, 2, 3]
+    assert parse(found[0][1]) == parse(found[2][1]) == Http("BTCUSDT", "", 200, body)
 
 
 # The recordings.

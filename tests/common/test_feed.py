@@ -82,6 +82,9 @@ def test_a_younger_connection_takes_over_and_nothing_is_missed_or_told_twice(fee
         assert fed.books.heads[0] == 3 and not fed.counts.get("disconnects")
         older = server.peers[0]
         older.send(delta("A", 3, bids=[(98, 1)]))
+        fed.until(lambda: fed.books.heads[0] == 4)
+        assert fed.feed.market.counts.handovers == 0, "the trade that only the younger has told of is waited for"
+        older.send(trade("A", 8))
         fed.until(lambda: fed.feed.market.counts.handovers == 1)
         server.peers[1].send(trade("A", 9), delta("A", 4))
         fed.until(lambda: fed.books.heads[0] == 7)

@@ -101,6 +101,19 @@ def test_a_tap_sees_every_message_and_steals_none(network):
     until(lambda: tap.poll() or not tap.wanted)
 
 
+def test_a_tap_knows_of_every_listener_that_comes_and_goes(network):
+    tap = network.tap("ticks", "ingest")
+    first = network.listen("ticks")
+    until(lambda: tap.poll() or tap.joined == 1)
+    second = network.listen("ticks", "ingest")
+    until(lambda: tap.poll() or tap.joined == 2)
+    second.close()
+    until(lambda: tap.poll() or tap._listeners == 1)
+    assert tap.wanted
+    first.close()
+    until(lambda: tap.poll() or not tap.wanted)
+
+
 def test_a_listener_that_stalls_misses_messages_knows_it_and_holds_nobody_up(network):
     tap = network.tap("ticks", "ingest")
     listener = network.listen("ticks")

@@ -4,6 +4,7 @@ import itertools
 import socket
 import threading
 
+import numpy as np
 import orjson
 import pytest
 from click.testing import CliRunner
@@ -13,9 +14,10 @@ from common.backoff import HEALTHY_S
 from common.clock import ManualClock, SystemClock
 from common.config import Config, Market
 from common.errors import ConfigError
-from common.layout import BID_PX, FLAG_RESET, FLAG_VALID, FLAGS, KIND, KIND_STATE, RECV_NS
+from common.layout import BID_PX, BOOK_NS, FLAG_RESET, FLAG_VALID, FLAGS, KIND, KIND_STATE, RECV_NS
 from common.links import LocalLink
 from common.market import Market as MarketCore
+from common.player import Player
 from common.ring import Books
 from common.telemetry import Telemetry
 from common.venues import create
@@ -512,3 +514,44 @@ def test_two_processes_write_one_ring_each_its_own_symbols_and_both_survive_its_
         other.on_close()
         assert owner.books.newest(2)[KIND] == KIND_STATE, "who goes says that nobody keeps its books"
         owner.on_close()
+
+
+def test_what_was_recorded_of_a_live_session_gives_the_same_ticks_bit_for_bit(drive):
+    """With all that can befall it: a gap, a frame that is malformed, a lost connection, and a book that
+    grows stale."""
+    def talk(peer):
+        open_market(peer, *(delta("A", i, bids=[(90 + i % 9, i)]) for i in range(2, 40)), trade("A", 7), b'{"type":',
+                    *(delta("B", i, asks=[(102 + i % 5, i)]) for i in range(2, 20)))
+        peer.hold()
+
+    with VenueServer(talk) as server:
+        tap = FramesTap(wanted=True)
+        driven = drive(server, frames=tap, stale_s=1000.0, stale_book_s=60.0)
+        driven.until(lambda: driven.counts.frames == 60)
+        server.peers[0].send(delta("A", 41))
+        driven.until(lambda: driven.counts.gaps == 1)
+        driven.after(1).until(lambda: len(server.peers[0].received) == 3)
+        server.peers[0].send(snapshot("A", 50), delta("A", 51), trade("A", 8))
+        driven.until(lambda: driven.counts.trades == 2)
+        server.peers[0].connection.close()
+        driven.until(lambda: driven.counts.frames == 124 or driven.after(0.02) is None)
+        driven.after(61)
+        server.peers[1].send(delta("A", 40))
+        driven.until(lambda: driven.counts.stale == 1)
+        server.peers[1].send(snapshot("B", 19, asks=[(102 + i % 5, i) for i in range(15, 20)]))
+        driven.until(lambda: driven.feed.market.valid_symbols == 2)
+        lines = [(int.from_bytes(message[:8], "little"), message[8:]) for message in tap.messages]
+        venue, clock = create("vectrade", ("A", "B")), ManualClock()
+        market = MarketCore(venue, Books.private(("A", "B"), 4096), clock)
+        player = Player(market, venue, clock)
+        for recv_ns, line in lines:
+            player.play(recv_ns, line)
+        for symbol in (0, 1):
+            head = int(driven.books.heads[symbol])
+            assert head == market.symbols[symbol].seq > 20
+            ours, theirs = driven.books.ticks[symbol][1:head + 1], market._books.ticks[symbol][1:head + 1]
+            ours, theirs = (np.delete(ticks, [RECV_NS, BOOK_NS], axis=1) for ticks in (ours, theirs))
+            assert np.array_equal(ours, theirs)
+            assert driven.feed.market.symbols[symbol].book.equals(market.symbols[symbol].book)
+        for name in ("ticks", "trades", "gaps", "stale", "malformed", "snapshots", "resyncs"):
+            assert getattr(driven.counts, name) == getattr(market.counts, name), name

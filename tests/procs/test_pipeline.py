@@ -213,14 +213,15 @@ def test_a_recording_runs_live_and_replays_to_the_same_bits(start, instance, run
     assert told["gaps"] == told["quote_mismatches"] == told["errors"] == 0 and told["quote_checks"] > 0
     assert len(live) > 500
 
+    from common import captures
     from common.config import Config
-    from procs.replay import Replay, configure, frames
+    from procs.replay import Replay, configure
 
     config = configure(Config(base=str(Path(__file__).resolve().parents[2])), paths)
     replay = Replay(config)
     compared = 0
-    for recv_ns, frame, symbol in frames(config, paths):
-        for found in replay.step(recv_ns, frame, symbol):
+    for recv_ns, text in captures.tape(paths):
+        for found in replay.step(recv_ns, text):
             before = live.pop((found.kind, found.venue_id), None)
             if before is not None:
                 row = replay.rows.window(0, found.seq, 1).tobytes()

@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import captures, venues
+from common.capture_lines import Connect, Disconnect, Header, Http, Missed, State, encode
+from common.clock import ManualClock
 from common.config import Config
+from common.errors import ConfigError
 from common.features import COLUMNS, WARM_UP
+from common.market import Market
+from common.ring import Books
 from common.synthetic import SyntheticMarket
-from procs.replay import Replay, configure, frames
+from procs.replay import Replay, configure
 from tests.pipeline import command, environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,14 +52,78 @@ def test_every_warm_tick_is_predicted_once_and_in_order(session):
     config = configure(Config(base=str(ROOT)), (session,))
     replay = Replay(config)
     seen: dict[int, list[int]] = {}
-    for recv_ns, frame, symbol in frames(config, (session,)):
-        for found in replay.step(recv_ns, frame, symbol):
+    for recv_ns, text in captures.tape([session]):
+        for found in replay.step(recv_ns, text):
             seen.setdefault(found.symbol, []).append(found.seq)
             assert np.isfinite(replay.rows.window(found.symbol, found.seq, 1)).all()
     for symbol, sequences in seen.items():
         head = int(replay.books.heads[symbol])
         assert sequences == list(range(WARM_UP + replay.worker.model.window - 1, head + 1))
     replay.close()
+
+
+def run(path) -> tuple[list, dict]:
+    """(symbol, venue id, probability, row) of each prediction, and the summary."""
+    replay = Replay(configure(Config(base=str(ROOT)), (str(path),)))
+    found = [(made.symbol, made.venue_id, made.kind, made.p_up, replay.rows.window(made.symbol, made.seq, 1).tobytes())
+             for recv_ns, text in captures.tape([path]) for made in replay.step(recv_ns, text)]
+    told = replay.summary()
+    replay.close()
+    return found, told
+
+
+def write(path, lines) -> Path:
+    path.write_bytes(b"".join(b"%d %b\n" % line for line in lines))
+    return path
+
+
+def test_a_capture_gives_what_its_frames_give_and_begins_anew_where_it_must(session, tmp_path):
+    frames = list(captures.read([session]))
+    symbols = captures.describe([session]).symbols
+    start = frames[0][0]
+    opening = [(start, encode(Header("vectrade", symbols))), (start, encode(Connect("ws://x")))]
+    whole, told = run(write(tmp_path / "whole", opening + frames))
+    assert whole == run(session)[0] and len(whole) > 1000 and told["missed"] == 0
+    at = len(frames) // 2
+    for line in (Missed(3), Disconnect("gone")):
+        broken, told = run(write(tmp_path / "broken", [*opening, *frames[:at], (frames[at][0], encode(line)),
+                                                       *frames[at:]]))
+        assert broken == whole[:len(broken)] and 0 < len(broken) < len(whole), "no book, no prediction"
+        assert told["missed"] == (3 if isinstance(line, Missed) else 0)
+
+
+def test_a_capture_that_begins_in_the_middle_goes_on_from_the_state_of_the_books(session, tmp_path):
+    frames = list(captures.read([session]))
+    symbols = captures.describe([session]).symbols
+    at = len(frames) // 3
+    venue = venues.create("vectrade", symbols)
+    market = Market(venue, Books.private(symbols), ManualClock())
+    for recv_ns, frame in frames[:at]:
+        market.on_frame(frame, recv_ns)
+    now = frames[at][0]
+    states = [(now, encode(State(name, venue.encode_snapshot(market.whole(i))))) for i, name in enumerate(symbols)]
+    cut, told = run(write(tmp_path / "cut", [(now, encode(Header("vectrade", symbols))), *states, *frames[at:]]))
+    whole, _ = run(session)
+    assert told["gaps"] == told["malformed"] == 0
+    last = {symbol: [found[:3] for found in whole if found[0] == symbol][-1] for symbol in (0, 1)}
+    assert {symbol: [found[:3] for found in cut if found[0] == symbol][-1] for symbol in (0, 1)} == last
+
+
+def test_a_capture_of_a_venue_with_snapshots_over_http_is_replayed(recordings, tmp_path):
+    path = recordings / "binance" / "usdm_btcusdt_20240718.gz"
+    frames = [line for _, line in zip(range(8000), captures.read([path]))]
+    foreign = write(tmp_path / "foreign", frames)
+    told = [(recv_ns, encode(Http("BTCUSDT", "/fapi/v1/depth", 200, text)) if captures.is_snapshot(text) else text)
+            for recv_ns, text in frames]
+    header = frames[0][0], encode(Header("binance-usdm", ("BTCUSDT",)))
+    found = run(write(tmp_path / "capture", [header, *told]))
+    assert found == run(foreign) and len(found[0]) > 500 and found[1]["gaps"] == 0
+
+
+def test_captures_of_several_connections_are_refused(tmp_path):
+    paths = [write(tmp_path / name, [(1, encode(Header("vectrade", (name,))))]) for name in "ab"]
+    with pytest.raises(ConfigError, match="several connections"):
+        configure(Config(base=str(ROOT)), tuple(map(str, paths)))
 
 
 def test_a_recording_that_is_none_is_refused(instance, tmp_path, run_dir):

@@ -1,0 +1,215 @@
+"""The record command, fed from a tap as ingest would: whole files at the end, readable ones after a kill."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from common import captures
+from common.capture_lines import Connect, Disconnect, End, Header, Missed, State, encode, is_control, parse
+from common.links import FRAMES, Network
+from common.telemetry import Telemetry
+from tests.pipeline import command, environment
+from tests.waiting import until
+
+HEADER = encode(Header("vectrade", ("AAA",)))
+OPENING = (HEADER, encode(Connect("ws://x")), encode(State("AAA", b'{"book":1}')))
+
+
+class Ingest:
+    """What the recorder hears of it."""
+
+    def __init__(self, network: Network, who: str = "ingest") -> None:
+        self.tap = network.tap(FRAMES, who)
+
+    def heard(self) -> None:
+        until(lambda: self.tap.poll() or self.tap.wanted, 30, "a listener")
+
+    def say(self, *texts: bytes) -> None:
+        for text in texts:
+            self.tap.send(time.monotonic_ns().to_bytes(8, "little") + text)
+        self.tap.poll()
+
+
+@pytest.fixture
+def pipeline(instance, run_dir, tmp_path):
+    network = Network(run_dir)
+    yield network, environment(instance, tmp_path, run_dir)
+    network.close()
+
+
+def recorder(env, out, *arguments):
+    return command("record", "--out", str(out), "--json", *arguments, env=env)
+
+
+def finish(process, number=signal.SIGINT) -> dict:
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+def frame(i: int) -> bytes:
+    return b'{"n":%d}' % i
+
+
+def files(out) -> list[str]:
+    return sorted(str(path) for path in out.glob("*") if path.suffix in (".zst", ".gz")) if out.exists() else []
+
+
+def frames(paths) -> list[bytes]:
+    """What can be read now."""
+    return [text for path in paths for _, text in captures.lines(path, lambda words: None) if not is_control(text)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_the_tap_says_is_recorded_until_it_is_told_to_stop(pipeline, tmp_path, number):
+    network, env = pipeline
+    out, ingest = tmp_path / "new" / "today", Ingest(network)
+    process = recorder(env, out)
+    ingest.heard()
+    before = time.time_ns()
+    ingest.say(*OPENING, *map(frame, range(5000)), encode(Disconnect("bye")))
+    until(lambda: frames(files(out)), 30)
+    told = finish(process, number)
+    [path] = files(out)
+    assert frames([path]) == [frame(i) for i in range(5000)]
+    assert all(before - 10**9 < recv_ns < time.time_ns() + 10**9 for recv_ns, _ in captures.read([path]))
+    assert told["frames"] == 5000 and told["missed"] == 0 and told["control_lines"] == 5
+    assert told["files"] == [json.load(open(f"{path}.json"))]
+    assert captures.describe([path]) == ("vectrade", ("AAA",))
+
+
+def test_a_killed_recorder_leaves_what_it_had(pipeline, tmp_path):
+    network, env = pipeline
+    ingest = Ingest(network)
+    process = recorder(env, tmp_path / "out")
+    ingest.heard()
+    ingest.say(*OPENING, *map(frame, range(3000)))
+    until(lambda: len(frames(files(tmp_path / "out"))) == 3000, 30)  # within the half second of a flush
+    process.kill()
+    process.communicate()
+    [path] = files(tmp_path / "out")
+    words = []
+    found = list(captures.lines(path, words.append))
+    assert len(found) == 3003 and words and not os.path.exists(f"{path}.json")
+
+
+def test_each_feed_has_files_of_its_own(pipeline, tmp_path):
+    network, env = pipeline
+    feeds = Ingest(network), Ingest(network, "second")
+    process = recorder(env, tmp_path / "out")
+    for i, feed in enumerate(feeds):
+        feed.heard()
+        feed.say(encode(Header("vectrade", (f"S{i}",))), frame(i))
+    until(lambda: len(frames(files(tmp_path / "out"))) == 2, 30)
+    told = finish(process)
+    assert [file["symbols"] for file in sorted(told["files"], key=lambda file: file["symbols"])] == [["S0"], ["S1"]]
+    assert {os.path.basename(path).partition("-")[0] for path in files(tmp_path / "out")} == {"vectrade", "second"}
+
+
+def test_files_follow_each_other_by_age(pipeline, tmp_path):
+    network, env = pipeline
+    ingest = Ingest(network)
+    process = recorder(env, tmp_path / "out", "--max-minutes", "0.001")
+    ingest.heard()
+    sent = 0
+
+    def more() -> bool:
+        nonlocal sent
+        ingest.say(*(OPENING if not sent else ()), frame(sent))
+        sent += 1
+        return len(files(tmp_path / "out")) > 3
+
+    until(more, 30)
+    told = finish(process)
+    paths = files(tmp_path / "out")
+    assert frames(paths) == [frame(i) for i in range(sent)] and [file["part"] for file in told["files"]] == [
+        *range(len(paths))]
+
+
+def test_what_a_stopped_recorder_misses_is_marked_where_it_is_missing(pipeline, tmp_path):
+    network, env = pipeline
+    ingest = Ingest(network)
+    process = recorder(env, tmp_path / "out")
+    ingest.heard()
+    ingest.say(*OPENING, frame(-1))
+    until(lambda: frames(files(tmp_path / "out")), 30)
+    process.send_signal(signal.SIGSTOP)
+    padding = b"x" * 30_000
+    for i in range(6000):
+        ingest.say(b'{"n":%d,"x":"%b"}' % (i, padding))
+    process.send_signal(signal.SIGCONT)
+
+    def heard_on() -> bool:  # what a tap drops is known with the next heap that arrives
+        ingest.say(frame(10_000))
+        return any(isinstance(line, Missed) for line in control())
+
+    def control() -> list:
+        return [parse(text) for _, text in captures.lines(files(tmp_path / "out")[0], lambda words: None)
+                if is_control(text)]
+
+    until(heard_on, 60)
+    told = finish(process)
+    lines = control()
+    missed = sum(line.count for line in lines if isinstance(line, Missed))
+    assert told["missed"] == missed > 0 and isinstance(lines[-1], End) and lines[-1].missed == missed
+    kept = [text for text in frames(files(tmp_path / "out")) if b'"x"' in text]
+    assert len(kept) + missed >= 6000
+
+
+def test_an_ingest_that_comes_back_is_recorded_on_and_its_end_is_noted(pipeline, tmp_path, instance, run_dir,
+                                                                       monkeypatch):
+    env, first = pipeline[1], Network(run_dir)
+    telemetry = Telemetry.create(instance, "ingest", ())
+    ingest = Ingest(first)
+    process = recorder(env, tmp_path / "out")
+    ingest.heard()
+    ingest.say(*OPENING, frame(1))
+    until(lambda: len(frames(files(tmp_path / "out"))) == 1, 30)
+    first.close()  # without a word, as by a kill
+    telemetry.set("started_ns", time.monotonic_ns())
+    again = Network(run_dir)
+    with monkeypatch.context() as other:
+        other.setattr(os, "getpid", lambda: 1)  # by which taps are told apart
+        ingest = Ingest(again)
+    ingest.heard()
+    ingest.say(*OPENING, frame(2))
+    until(lambda: len(frames(files(tmp_path / "out"))) == 2, 30)
+    finish(process)
+    again.close()
+    telemetry.close()
+    [path] = files(tmp_path / "out")
+    found = [parse(text) if is_control(text) else text for _, text in captures.read([path])][1:-1]
+    opening = [parse(text) for text in OPENING[1:]]
+    assert found == [*opening, frame(1), Disconnect("ingest was started anew"), *opening, frame(2)]
+
+
+def test_a_second_recorder_in_the_same_folder_is_refused(pipeline, tmp_path):
+    network, env = pipeline
+    ingest = Ingest(network)
+    first = recorder(env, tmp_path / "out")
+    ingest.heard()
+    second = recorder(env, tmp_path / "out", "--for", "1")
+    _, err = second.communicate(timeout=30)
+    assert second.returncode == 6 and str(first.pid) in err and "--out" in err
+    first.terminate()
+    first.communicate(timeout=30)
+
+
+def test_a_folder_that_cannot_be_written_is_a_resource_error(pipeline, tmp_path):
+    _, env = pipeline
+    (tmp_path / "file").write_text("")
+    process = recorder(env, tmp_path / "file" / "out")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 5 and "--out" in err
+
+
+def test_where_nothing_runs_nothing_is_written_and_that_is_said(pipeline, tmp_path):
+    _, env = pipeline
+    process = recorder(env, tmp_path / "out", "--for", "0.3")
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 7 and "alpha run" in err and files(tmp_path / "out") == []
+    assert json.loads(out)["files"] == []
