@@ -43,6 +43,7 @@ class Market:
     max_age_s: float = 0.0  #: age of a connection at which another takes over, before the venue ends it; 0: the venue's
     backoff_min_s: float = 0.1
     backoff_max_s: float = 10.0
+    proxy: str = ""  #: http://host:port to go through; nothing is read from the environment but $ALPHA_PROXY_AUTH
     max_frame_bytes: int = 32 * 2**20  #: snapshots of 50,000 levels come in one frame
     process: int = 0  #: number of the ingest process that keeps this feed
 
@@ -53,7 +54,7 @@ class Exchange:
     port: int = 8765
     seed: int = 1
     rate: float = 400.0  #: synthetic market: messages per second over all symbols
-    captures: tuple[str, ...] = ()  #: recordings to serve instead of the synthetic market
+    captures: tuple[str, ...] = ()  #: recordings to serve instead of the synthetic market; then there are no feeds
     speed: float = 1.0  #: of a recording; 0: as fast as the client reads
     fee_bps: float = 1.0  #: charged on the notional of each fill
     orders_per_minute: int = 0  #: answer 429 above it; 0: no limit
@@ -204,6 +205,8 @@ def load(path: str | os.PathLike | None = None, environ: typing.Mapping[str, str
             tree.setdefault(section.lower(), {})[key.lower()] = _toml_value(value)
     tree["base"] = str(Path(source).resolve().parent) if source else os.getcwd()
     config = _build(Config, tree, "")
+    if config.exchange.captures:  # another day: what other venues say today has no place beside it
+        config = dataclasses.replace(config, feeds={})
     _check(config)
     return config
 

@@ -21,10 +21,11 @@ class Connection:
     """Begun by the constructor; the owner polls `fileno`, calls `recv` and `work`. `silence_s`: nothing heard for so
     long, pongs included, and it counts as dead. Errors as of `common.websocket`."""
 
-    def __init__(self, url: str, venue: Venue, clock, *, max_frame: int, silence_s: float, say: Say) -> None:
+    def __init__(self, url: str, venue: Venue, clock, *, max_frame: int, silence_s: float, say: Say,
+                 proxy: str = "") -> None:
         self.url, self.venue = url, venue
         self._clock, self._say = clock, say
-        self._socket = WebSocket(url, clock, max_frame=max_frame)
+        self._socket = WebSocket(url, clock, max_frame=max_frame, proxy=proxy)
         self._queue: deque[bytes] = deque()
         self._pace_ns = math.ceil(1e9 / venue.sends_per_s) if venue.sends_per_s else 0
         self._next_send_ns = 0

@@ -57,7 +57,8 @@ class Feed:
         self.market = self._market(venue, books, first)
         self._backoff = Backoff(settings.backoff_min_s, self._pause_s)
         by_http = venue.snapshot_request(0) is not None or venue.locate() is not None
-        self._http = HttpClient(settings.rest_url or venue.rest_url, _HTTP_TIMEOUT_S, clock) if by_http else None
+        self._http = HttpClient(settings.rest_url or venue.rest_url, _HTTP_TIMEOUT_S, clock,
+                                proxy=settings.proxy) if by_http else None
         self._silence_s = min(settings.stale_s, 3 * venue.silence_s) if venue.silence_s else settings.stale_s
         self._max_age_ns = int((settings.max_age_s or venue.max_age_s) * _YOUNG * 1e9)
         self.connection: Connection | None = None
@@ -179,7 +180,7 @@ class Feed:
 
     def _dial(self, venue: Venue, say: Callable[[Control], None]) -> Connection:
         return Connection(self._url, venue, self._clock, max_frame=self._settings.max_frame_bytes,
-                          silence_s=self._silence_s, say=say)
+                          silence_s=self._silence_s, say=say, proxy=self._settings.proxy)
 
     def _say(self, line: Control) -> None:
         self._tell(encode(line), self._clock.monotonic_ns())

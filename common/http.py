@@ -2,7 +2,7 @@
 
 The protocol is h11's; here is the shell around it: name lookup, connecting, TLS, deadlines. Nothing is done
 behind the caller's back: `work` moves what can move and returns the replies, and every request gets exactly
-one. No redirect is followed, no proxy is read from the environment and nothing is decompressed.
+one. No redirect is followed, a proxy is used only where one is named, and nothing is decompressed.
 
 A request is never sent twice once a byte of it may have left. A keep-alive connection that the server closed
 while it was idle is noticed before a request is written to it and replaced; if the request fails all the
@@ -23,6 +23,7 @@ import h11
 
 from common.errors import ConfigError, ContractError
 from common.events import HttpRequest
+from common.tunnel import Proxy, Tunnel, proxy_auth
 
 CHUNK = 65536  #: bytes per read
 TOO_LATE = "its turn came too late"  #: error of a request that was not written any more
@@ -107,7 +108,7 @@ class HttpClient:
     is still waiting its turn by then fails without having been sent."""
 
     def __init__(self, base_url: str, timeout_s: float, clock, *, max_body: int = 16 * 2**20,
-                 tls: ssl.SSLContext | None = None) -> None:
+                 tls: ssl.SSLContext | None = None, proxy: str = "") -> None:
         parts = urlsplit(base_url)
         try:
             port = parts.port
@@ -120,6 +121,8 @@ class HttpClient:
         self.port = port or (443 if parts.scheme == "https" else 80)
         self._authority = parts.netloc
         self._tls = tls or (ssl.create_default_context() if parts.scheme == "https" else None)
+        self._proxy = Proxy.parse(proxy)
+        self._tunnel: Tunnel | None = None
         self._timeout_ns, self._clock, self._max_body = int(timeout_s * 1e9), clock, max_body
         self._queue: deque[_Pending] = deque()
         self._current: _Pending | None = None
@@ -169,7 +172,7 @@ class HttpClient:
         if self._sock is None:
             return False
         if not self._connected:
-            return self._tls_wants_write if self._handshaking else True
+            return self._tls_wants_write if self._handshaking else self._tunnel is None
         return len(self._out) > 0
 
     def fileno(self) -> int:
@@ -204,9 +207,11 @@ class HttpClient:
         if self._connected:
             return self._exchange()
         if self._sock is not None:
+            if self._tunnel is not None:
+                return self._dig()
             return self._handshake() if self._handshaking else self._connect()
         if self._lookup is None:
-            self._lookup = _Lookup(self.host, self.port)
+            self._lookup = _Lookup(*(self._proxy or (self.host, self.port)))
         if not self._lookup.ready():
             return False
         self._addresses, error = self._lookup.addresses, self._lookup.error
@@ -244,6 +249,33 @@ class HttpClient:
         except OSError:  # still on its way
             return False
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._proxy is None:
+            return self._secure()
+        self._tunnel = Tunnel(self.host, self.port, proxy_auth())
+        try:
+            self._sock.sendall(self._tunnel.request)
+        except OSError as error:
+            self._fail(f"the connection to the proxy was lost: {error}")
+        return True
+
+    def _dig(self) -> bool:
+        """What the proxy says."""
+        tunnel = self._tunnel
+        try:
+            tunnel.receive(self._sock.recv(CHUNK))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            tunnel.error = f"the connection to the proxy was lost: {error}"
+        if tunnel.error:
+            self._fail(tunnel.error)
+            return True
+        if tunnel.open:
+            self._tunnel = None
+            return self._secure()
+        return True
+
+    def _secure(self) -> bool:
         if self._tls is None:
             self._begin()
             return True
@@ -398,6 +430,7 @@ class HttpClient:
 
     def _close_socket(self) -> None:
         self._connected = self._handshaking = self._tls_wants_write = False
+        self._tunnel = None
         if self._sock is not None:
             self._sock.close()
             self._sock = None

@@ -2,13 +2,13 @@
 
 The protocol is that of `websockets.client.ClientProtocol`, which does no I/O; here is the shell around it: name
 lookup, connecting, TLS, deadlines, fragments joined. No compression is offered (it costs more time than it saves
-on a feed), no proxy is read from the environment and no redirect is followed.
+on a feed), a proxy is used only where one is named, and no redirect is followed.
 
 Data frames that are whole, and nearly all are, are cut out of the stream here: 1.5 us each instead of 5. All
 others (control frames, fragments, whatever breaks the protocol) go to the protocol, one frame at a time, so
 that it always stands between two frames.
 
-    LOOKUP -> CONNECTING -> (ENCRYPTING) -> SHAKING -> OPEN -> CLOSED
+    LOOKUP -> CONNECTING -> (TUNNELLING) -> (ENCRYPTING) -> SHAKING -> OPEN -> CLOSED
 
 The owner waits for `fileno()` (and for it to be writable if `wants_write`), then calls `recv`; also now and then
 without any news, since that is when deadlines are seen. The end of a connection is always an error, and which
@@ -33,6 +33,7 @@ from websockets.uri import parse_uri
 
 from common.errors import ConfigError, VenueError
 from common.http import _Lookup as Lookup
+from common.tunnel import Proxy, Tunnel, proxy_auth
 
 CHUNK = 8192  #: bytes per read: some 40 frames, so that the first of a burst does not wait long for its ref
 _UNSENT_MAX = 1 << 20  # bytes: a server that reads nothing
@@ -48,6 +49,7 @@ class State(enum.IntEnum):
     SHAKING = 3
     OPEN = 4
     CLOSED = 5
+    TUNNELLING = 6
 
 
 class Closed(VenueError):
@@ -71,7 +73,7 @@ class WebSocket:
     its fragments, is at most `max_frame` bytes. Raises ConfigError on an unusable URL."""
 
     def __init__(self, url: str, clock, *, max_frame: int = 32 * 2**20, timeout_s: float = 10.0,
-                 tls: ssl.SSLContext | None = None) -> None:
+                 tls: ssl.SSLContext | None = None, proxy: str = "") -> None:
         try:
             self._uri = parse_uri(url)
         except (InvalidURI, ValueError) as error:
@@ -93,7 +95,9 @@ class WebSocket:
         self._end: VenueError | None = None  # raised by the next `recv`
         self.heard_ns = 0  #: when bytes came last, pongs included
         self.state = State.LOOKUP
-        self._lookup: Lookup | None = Lookup(self._uri.host, self._uri.port)
+        self._proxy = Proxy.parse(proxy)
+        self._tunnel: Tunnel | None = None
+        self._lookup: Lookup | None = Lookup(*(self._proxy or (self._uri.host, self._uri.port)))
 
     def recv(self) -> list[tuple[bytearray, int]]:
         """What has arrived, as (frame, monotonic ns at which it left the socket); at most one read's worth.
@@ -162,6 +166,8 @@ class WebSocket:
             return self._look_up()
         if self.state is State.CONNECTING:
             return self._connect()
+        if self.state is State.TUNNELLING:
+            return self._dig()
         if self.state is State.ENCRYPTING:
             return self._encrypt()
         return False
@@ -202,6 +208,28 @@ class WebSocket:
             self._sock.getpeername()
         except OSError:  # still on its way
             return False
+        if self._proxy is None:
+            return self._secure()
+        self.state, self._tunnel = State.TUNNELLING, Tunnel(self._uri.host, self._uri.port, proxy_auth())
+        try:
+            self._sock.sendall(self._tunnel.request)
+        except OSError as error:
+            raise Closed(f"the connection was lost: {error}", where=self._where) from None
+        return True
+
+    def _dig(self) -> bool:
+        """What the proxy says."""
+        try:
+            self._tunnel.receive(self._sock.recv(CHUNK))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise Closed(f"the connection was lost: {error}", where=self._where) from None
+        if self._tunnel.error:
+            raise Closed(self._tunnel.error, where=f"{self._proxy.host}:{self._proxy.port} for {self._where}")
+        return self._secure() if self._tunnel.open else True
+
+    def _secure(self) -> bool:
         if self._tls is None:
             return self._shake()
         try:

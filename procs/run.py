@@ -70,19 +70,21 @@ def run(path: str | None, seconds: float | None, summary: str | None, captures: 
     Logs are in the state folder (.alpha/log). Stops cleanly on Ctrl-C and on SIGTERM.
     """
     with exit_on_error():
-        overrides = _overrides(captures, speed, workers, rate, seed, model)
+        overrides = _overrides(load(path).exchange.port, captures, speed, workers, rate, seed, model)
         environment = {**os.environ, **overrides}
         config = load(path, environment)
         Session(config, path, environment).go(seconds, summary, as_json)
 
 
-def _overrides(captures, speed, workers, rate, seed, model) -> dict[str, str]:
+def _overrides(port, captures, speed, workers, rate, seed, model) -> dict[str, str]:
     """The command line as environment, which every stage reads."""
     given = {"EXCHANGE__SPEED": speed, "INFERENCE__WORKERS": workers, "EXCHANGE__RATE": rate, "EXCHANGE__SEED": seed,
              "INFERENCE__MODEL": model and str(Path(model).resolve())}
     if captures:
         told = describe(captures)
-        given |= {"EXCHANGE__CAPTURES": json.dumps([str(Path(name).resolve()) for name in captures]),
+        here = f"127.0.0.1:{port}"
+        given |= {"MARKET__WS_URL": f"ws://{here}", "MARKET__REST_URL": f"http://{here}", "MARKET__LIVE": False,
+                  "EXCHANGE__CAPTURES": json.dumps([str(Path(name).resolve()) for name in captures]),
                   "MARKET__VENUE": told.venue, "MARKET__SYMBOLS": json.dumps(list(told.symbols)),
                   # Prices of another day: a paper account of its own.
                   "EXECUTOR__GATEWAY": "paper", "EXECUTOR__JOURNAL": time.strftime("paper-%Y%m%dT%H%M%SZ.db",

@@ -189,9 +189,46 @@ def test_a_recording_is_served_from_the_command_line(tmp_path, recordings):
         assert exchange.end()[0] == 0
 
 
+def test_a_capture_is_served_again_and_again_with_faults_that_are_written_down(tmp_path):
+    frames = [b'{"channel":"orderbook:A","type":"%s","sequence":%d,"timestamp":5,"bids":[["1","%d"]],"asks":[]}' % (
+        b"delta" if i else b"snapshot", i, i + 1) for i in range(50)]
+    capture = tmp_path / "a.cap"
+    capture.write_bytes(b"".join(b"%d %s\n" % (10**18 + i, line) for i, line in enumerate(
+        [b'{"alpha":"capture","version":1,"venue":"vectrade","symbols":["A"]}', *frames])))
+    with Process(tmp_path, "--capture", str(capture), "--speed", "0", "--repeat", "0", "--seed", "5", "--fault",
+                 "drop:every=10,symbol=A") as exchange:
+        assert "1 recordings" in exchange.first_line and "drop:every=10,symbol=A" in exchange.first_line
+        for _ in range(3):
+            with exchange.socket() as client:
+                client.send('{"action":"subscribe","channels":["orderbook:A"]}')
+                got = []
+                with pytest.raises(websockets.exceptions.ConnectionClosed):
+                    while True:
+                        got.append(orjson.loads(client.recv(10)).get("sequence"))
+            assert got[-1] == 49 and 9 in got and 10 not in got
+        assert exchange.http("GET", "/loopback/status")[1]["faults"]["drop"] >= 12
+        assert exchange.end()[0] == 0
+    lines = [orjson.loads(line) for line in (tmp_path / "state" / "faults.jsonl").read_bytes().splitlines()]
+    assert (lines[0]["plan"], lines[0]["seed"]) == (["drop:every=10,symbol=A"], 5)
+    assert {(line["fault"], line["symbol"]) for line in lines[1:]} == {("drop", "A")}
+
+
+def test_an_unknown_fault_is_refused_with_the_known_ones(tmp_path):
+    with Process(tmp_path, "--fault", "explode") as exchange:
+        _, errors = exchange.process.communicate(timeout=20)
+    assert exchange.process.returncode == 2 and "half-open" in errors and "Traceback" not in errors
+
+
+def test_faults_are_explained():
+    text = subprocess.run([sys.executable, "-m", "procs.exchange", "--list-faults"], cwd=ROOT, capture_output=True,
+                          text=True, check=True).stdout
+    for name in ("drop", "checksum", "half-open", "storm", "http-429", "clock"):
+        assert f"\n{name}:" in "\n" + text
+
+
 def test_the_help_tells_sockets_and_messages():
     text = subprocess.run([sys.executable, "-m", "procs.exchange", "--help"], cwd=ROOT, capture_output=True,
                           text=True, check=True).stdout
     for word in ("/ws", "subscribe", "/api/trade/v1/bot/orders", "X-Bot-Key", "/stream?streams=", "/fapi/v1/depth",
-                 "--capture", "exchange.jsonl"):
+                 "--capture", "exchange.jsonl", "--fault", "faults.jsonl", "--repeat"):
         assert word in text

@@ -61,7 +61,7 @@ def test_what_is_no_duration_is_refused(text):
 
 def test_options_reach_the_stages_through_the_environment(recordings):
     path = str((recordings / "binance" / "spot_btcusdt_20240808.gz").resolve())
-    environment = _overrides((path,), 0.0, 3, None, 7, "models/default.onnx")
+    environment = _overrides(8765, (path,), 0.0, 3, None, 7, "models/default.onnx")
     assert all(name.startswith("ALPHA_") and isinstance(value, str) for name, value in environment.items())
     config = load(None, environment)
     assert (config.market.venue, config.market.symbols) == ("binance-spot", ("BTCUSDT",))
