@@ -209,7 +209,7 @@ def describe(paths: Iterable[str | PathLike]) -> Description:
         name = fspath(path)
         symbols = _recognise(itertools.islice(lines(name, _silent), _LOOKED_AT))
         if not symbols:
-            raise VenueError("a recording does not say what it is of, and is none of Binance usd-m futures or spot",
+            raise VenueError("a recording does not say what it is of, and is none of Binance's futures or spot",
                              where=name, remedy="its first line must be that of a capture, or its first frames must "
                              "have a combined-stream `depthUpdate`")
         found |= symbols
@@ -232,8 +232,9 @@ def _recognise(stream: Iterable[tuple[int, bytes]]) -> dict[str, str]:
                 return dict.fromkeys(line.symbols, line.venue)
         elif b'"depthUpdate"' in text[:200]:
             data = orjson.loads(text).get("data")
-            if isinstance(data, dict) and isinstance(data.get("s"), str) and "ps" not in data:  # coin-m has "ps"
-                return {data["s"]: "binance-usdm" if "pu" in data else "binance-spot"}
+            if isinstance(data, dict) and isinstance(data.get("s"), str):
+                market = "coinm" if "ps" in data else "usdm" if "pu" in data else "spot"
+                return {data["s"]: f"binance-{market}"}
         elif text.startswith(b'{"channel":"orderbook:'):
             found[orjson.loads(text)["channel"].partition(":")[2]] = "vectrade"
     return found

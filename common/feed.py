@@ -201,7 +201,7 @@ class Feed:
         """The connection has ended or did not come to be: every book is invalid, and a new one is made later."""
         pause_s = self._backoff.failed()
         if isinstance(error, Refused):
-            pause_s = max(pause_s, error.retry_after_s, _pause_of(error.status))
+            pause_s = max(pause_s, _pause_of(error.status, error.retry_after_s))
         self._add("disconnects" if self.open else "connect_failures", 1)
         if str(error) != self.error:  # and not for every attempt that fails in the same way
             log.warning("no connection: %s; again in %.2f s", error, pause_s)
@@ -326,7 +326,7 @@ class Feed:
 
     def _refused(self, reply: Reply) -> None:
         """No answer, or one that is none. A venue that says how long to wait is not asked before."""
-        pause_s = max(retry_after_s(reply.headers.get("retry-after", "")), _pause_of(reply.status))
+        pause_s = _pause_of(reply.status, retry_after_s(reply.headers.get("retry-after", "")))
         self._hold_ns = max(self._hold_ns, reply.done_ns + int(pause_s * 1e9))
         self._add("snapshot_failures", 1)
         what = "where to connect" if reply.token is None else f"snapshot of {self.venue.symbols[reply.token[1]]}"
@@ -366,6 +366,8 @@ class Feed:
                 self._forget_younger()
 
 
-def _pause_of(status: int) -> float:
-    """The least pause after an answer with this status, in seconds."""
-    return _BANNED_S if status in _BANNED else _LIMITED_S if status == 429 else 0.0
+def _pause_of(status: int, told_s: float) -> float:
+    """The least pause after an answer with this status, in seconds; `told_s` is what the venue asks for, 0: nothing."""
+    if status in _BANNED:
+        return max(_BANNED_S, told_s)
+    return told_s or (_LIMITED_S if status == 429 else 0.0)

@@ -68,6 +68,7 @@ COUNTERS = (
     "lost",  #: holes in the venue's own numbering of what it sends
     "stale",  #: books given up because nothing had changed them for too long
     "handovers",  #: to a younger connection
+    "clock_jumps",  #: of the venue's time against ours, by more than ten seconds from one tick of a symbol to the next
 )
 
 KEPT = 8  #: refused frames kept for inspection
@@ -76,6 +77,7 @@ _BUFFERED = 1000  #: deltas held per symbol while a snapshot is on its way
 _BUFFERED_LEVELS = 1 << 18
 _QUOTES = 4096  #: quotes per symbol ahead of the book
 _NEVER = 2**63 - 1
+_JUMP_NS = 10_000_000_000
 _HEALTHY_NS = int(HEALTHY_S * 1e9)
 
 _HEAD = struct.Struct("<10q")  # symbol, then the columns SEQ to TRADE_QTY
@@ -127,11 +129,12 @@ class Symbol:
 
     __slots__ = ("index", "slot", "name", "state", "book", "ticks", "seq", "last_id", "joined", "recv_ns", "book_ns",
                  "change_ns", "moved", "valid_since_ns", "was_valid", "buffer", "buffered_levels", "quotes", "book_seq",
-                 "reset_seq", "ask_ns", "backoff", "trade_id", "trade_floor", "rejoins")
+                 "reset_seq", "ask_ns", "backoff", "trade_id", "trade_floor", "rejoins", "event_ns", "ahead_ns")
 
     def __init__(self, index: int, slot: int, name: str, ticks, seq: int, backoff: Backoff) -> None:
         self.index, self.slot, self.name, self.ticks, self.backoff = index, slot, name, ticks, backoff
         self.change_ns = 0  #: when the book changed last
+        self.event_ns = self.ahead_ns = 0  #: the venue's time of the newest tick that has one, and its lead over ours
         self.trade_id = 0  #: the highest seen
         self.trade_floor = 0  #: trades up to it have been told by the connection before this one
         self.rejoins = False  #: the next change joins whatever its number
@@ -283,7 +286,7 @@ class Market:
         symbol = self.symbols[index]
         if symbol.state is not State.VALID:
             return None
-        return Snapshot(index, symbol.last_id, 0, *symbol.book.levels())
+        return Snapshot(index, symbol.last_id, symbol.event_ns, *symbol.book.levels())
 
     def agrees(self, younger: "Market") -> bool:
         """Whether `younger`, of the same symbols over another connection, has the very same books at this moment, and
@@ -526,6 +529,11 @@ class Market:
               price: int, qty: int) -> int:
         seq = symbol.seq = symbol.seq + 1
         symbol.recv_ns, symbol.book_ns = recv_ns, self._clock.monotonic_ns()
+        if event_ns:
+            ahead_ns = event_ns - recv_ns
+            if symbol.event_ns and not -_JUMP_NS < ahead_ns - symbol.ahead_ns < _JUMP_NS:
+                self.counts.clock_jumps += 1
+            symbol.event_ns, symbol.ahead_ns = event_ns, ahead_ns
         _HEAD.pack_into(self._raw, 0, symbol.slot, seq, kind, flags, venue_id, event_ns, recv_ns,
                         symbol.book_ns, price, qty)
         self._publish(symbol.ticks, self._books.heads, symbol.book.state, self._head)

@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from common import faults, layout
+from common import captures, faults, layout
 from common.config import load
 from common.journal import Reader
 from common.ring import Books
@@ -37,11 +37,14 @@ DRILL = (
     "split:every=20", "coalesce:every=100", "stalled:at=200,count=1,symbol=TARGET", "silent:at=400,count=1",
     "half-open:at=400,count=1", "disconnect:every=400", "disconnect:every=400,how=close", "storm:every=1,count=5",
     "storm:every=1,count=5,how=open")
-HARMLESS = ("duplicate", "clock", "split", "coalesce")  #: must leave every book valid
+#: and of one over a capture whose snapshots come by HTTP
+DRILL_HTTP = ("http-429:every=1,count=2", "http-503:every=1,count=2", "slow:every=1,count=1,seconds=1",
+              "drop:every=40,symbol=TARGET", "reorder:every=40,symbol=TARGET", "disconnect:every=4000")
+HARMLESS = ("duplicate", "clock", "split", "coalesce", "slow")  #: must leave every book valid
 #: counters of ingest that stay at rest while nothing is wrong, and what they say
 SIGNS = {"gaps": "gap", "lost": "lost", "checksum_mismatches": "checksum", "quote_mismatches": "quote", "crossed":
          "crossed", "malformed": "malformed", "stale": "stale book", "disconnects": "connection lost",
-         "connect_failures": "no connection", "snapshot_failures": "no snapshot"}
+         "connect_failures": "no connection", "snapshot_failures": "no snapshot", "clock_jumps": "clock"}
 _SETTLE_S = 6.0  # the longest wait for books that are not valid yet when the time is over
 
 
@@ -114,20 +117,25 @@ class Result:
         heal = f"{self.heal_ms[0]:,.0f} / {self.heal_ms[1]:,.0f} ms" if self.heal_ms else "-"
         verdict = "; ".join(self.problems) or "ok"
         return (f"{self.fault:44} applied {self.applied:>4}  seen as {seen:38} invalid {self.spells:>3} x, healed in "
-                f"{heal:>16}  ticks lost {self.ticks_lost:>5}  others {self.others_disturbed}  "
+                f"{heal:>16}  ids missed {self.ticks_lost:>6}  others {self.others_disturbed}  "
                 f"orders {self.orders:>3}, on invalid books {self.orders_on_invalid}  {verdict}")
 
 
-def disturb(bed: Bed, fault: str, seconds: float, seed: int, say: Callable[[str], None]) -> Result:
-    """One fault against one pipeline."""
+def disturb(bed: Bed, fault: str, seconds: float, seed: int, say: Callable[[str], None],
+            recordings: tuple[str, ...] = (), speed: float = 1.0) -> Result:
+    """One fault against one pipeline: on the synthetic market, or on recordings with a paper account."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    more: dict[str, Any] = {"EXECUTOR__GATEWAY": "vectrade", "EXECUTOR__BASE_URL": f"http://127.0.0.1:{port}"}
+    if recordings:
+        told = captures.describe(recordings)
+        more = {"EXCHANGE__CAPTURES": [str(Path(name).resolve()) for name in recordings], "EXCHANGE__SPEED": speed,
+                "MARKET__VENUE": told.venue, "MARKET__SYMBOLS": list(told.symbols)}
     environment = bed.environment(
-        "drill", EXCHANGE__PORT=port, EXCHANGE__SEED=seed, MARKET__WS_URL=f"ws://127.0.0.1:{port}",
-        MARKET__REST_URL=f"http://127.0.0.1:{port}", EXECUTOR__GATEWAY="vectrade",
-        EXECUTOR__BASE_URL=f"http://127.0.0.1:{port}", MARKET__STALE_S=1.5, MARKET__STALE_BOOK_S=2.0,
-        EXCHANGE__RATE=1000.0, INFERENCE__WORKERS=1)
+        "drill", **more, EXECUTOR__JOURNAL="journal.db", EXCHANGE__PORT=port, EXCHANGE__SEED=seed,
+        MARKET__WS_URL=f"ws://127.0.0.1:{port}", MARKET__REST_URL=f"http://127.0.0.1:{port}",
+        MARKET__STALE_S=1.5, MARKET__STALE_BOOK_S=2.0, EXCHANGE__RATE=1000.0, INFERENCE__WORKERS=1)
     config = load(environ=environment)
     fault = fault.replace("TARGET", config.market.symbols[0])
     parsed = faults.parse(fault)
@@ -221,24 +229,29 @@ def _judge(result: Result, fault: faults.Fault, watch: Watch) -> None:
 @click.command()
 @click.option("--fault", "chosen", multiple=True, metavar="NAME[:KEY=VALUE,...]",
               help="Only this one; may be repeated. As of alpha exchange --list-faults.")
+@click.option("--capture", "recordings", multiple=True, type=click.Path(exists=True, dir_okay=False),
+              help="Serve this recording instead of the synthetic market; may be repeated.")
+@click.option("--speed", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
+              help="Of a recording.")
 @click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="For each fault.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the market and of the faults.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def drill(chosen: tuple[str, ...], seconds: float, seed: int, as_json: bool) -> None:
+def drill(chosen: tuple[str, ...], recordings: tuple[str, ...], speed: float, seconds: float, seed: int,
+          as_json: bool) -> None:
     """Let each fault loose on a pipeline of its own, and judge what becomes of it.
 
     Exit code 0 if every fault was seen and healed, disturbed nobody else, and led to no order on an invalid book; 1
     otherwise. Takes five minutes for all of them.
     """
     with exit_on_error():
-        wanted = chosen or DRILL
+        wanted = chosen or (DRILL_HTTP if recordings else DRILL)
         for text in wanted:
             faults.parse(text)
         results = []
         with Bed() as bed:
             for number, text in enumerate(wanted):
                 results.append(disturb(bed, text, seconds, seed, lambda words, number=number: print(
-                    f"{number + 1} of {len(wanted)}  {words}", file=sys.stderr, flush=True)))
+                    f"{number + 1} of {len(wanted)}  {words}", file=sys.stderr, flush=True), recordings, speed))
                 if not as_json:
                     print(results[-1].line(), flush=True)
         if as_json:

@@ -1,8 +1,9 @@
 """exchange: the loopback exchange. One port for WebSocket and HTTP, on which a venue's protocol is spoken.
 
     synthetic mode   the VecTrade gateway over a seeded market (common.loopback.vectrade)
-    capture mode     Binance as it was recorded (common.loopback.binance)
-    both             GET /loopback/status
+    capture mode     any venue as it was recorded (common.loopback.venue; for foreign recordings of Binance
+                     common.loopback.binance, which gives every stream and snapshot as it stands in the file)
+    both             GET /loopback/status; faults, if any are asked for (common.faults)
 
 This is the only process that uses asyncio: it serves others, and is not on the way of a tick.
 """
@@ -20,18 +21,21 @@ from typing import Any
 
 import click
 
-from common import placement
+from common import captures, faults, placement
 from common.clock import SystemClock
 from common.config import Config, load
-from common.errors import ResourceError
+from common.errors import ConfigError, ResourceError
 from common.locks import lock_file, private_folder
 from common.loopback.binance import Playback
 from common.loopback.connections import Connection, Mode
+from common.loopback.record import FaultLog
 from common.loopback.vectrade import Synthetic
+from common.loopback.venue import Played
 from common.stage import SUPERVISED, exit_on_error, start_log
 from common.telemetry import Telemetry
+from common.venues import create
 
-COUNTERS = ("clients", "frames", "orders", "fills", "rejected", "duplicates", "dropped")
+COUNTERS = ("clients", "frames", "orders", "fills", "rejected", "duplicates", "dropped", "faults")
 
 
 class NoTelemetry:
@@ -44,17 +48,19 @@ class NoTelemetry:
 
 
 async def serve(config: Config, clock: Any, on_ready: Callable[[str, int], None] | None = None,
-                stop: asyncio.Event | None = None, telemetry: Any = None) -> None:
-    """Serves until `stop`. `on_ready` is told host and port. Raises ResourceError where the port is taken."""
+                stop: asyncio.Event | None = None, telemetry: Any = None, disturb: tuple[str, ...] = (),
+                repeat: int = 1) -> None:
+    """Serves until `stop`. `on_ready` is told host and port; `disturb` are faults as `common.faults.parse` takes them;
+    a recording is played `repeat` times, 0: without end. Raises ResourceError where the port is taken."""
     loop = asyncio.get_running_loop()
     settings = config.exchange
     telemetry = telemetry or NoTelemetry()
-    mode: Mode
-    if settings.captures:
-        mode = Playback(config, loop, telemetry)
-    else:
-        mode = Synthetic(config, clock, loop, telemetry)
+    wanted = [faults.parse(text) for text in disturb]
+    mode = _mode(config, clock, loop, telemetry, repeat)
+    fault_log = None
     try:
+        if wanted:
+            fault_log = _disturb(mode, config, clock, telemetry, wanted, disturb)
         try:
             server = await loop.create_server(lambda: Connection(mode), settings.host, settings.port)
         except OSError as error:
@@ -74,6 +80,38 @@ async def serve(config: Config, clock: Any, on_ready: Callable[[str, int], None]
             await _hang_up(mode)
     finally:
         mode.end()
+        if fault_log is not None:
+            fault_log.close()
+
+
+def _mode(config: Config, clock: Any, loop: Any, telemetry: Any, repeat: int) -> Mode:
+    paths = [config.path(name) for name in config.exchange.captures]
+    if not paths:
+        return Synthetic(config, clock, loop, telemetry)
+    if captures.describe(paths).venue.startswith("binance") and not any(map(captures.header, paths)):
+        if repeat != 1:
+            raise ConfigError("a foreign recording is played once", where=f"repeat={repeat}",
+                              remedy="make a capture of it: alpha record")
+        return Playback(config, loop, telemetry)
+    return Played(config, loop, telemetry, repeat)
+
+
+def _disturb(mode: Mode, config: Config, clock: Any, telemetry: Any, wanted: list[faults.Fault],
+             texts: tuple[str, ...]) -> FaultLog:
+    """Lets `mode` suffer the faults that are wanted; returns where they are written down."""
+    unknown = {fault.symbol for fault in wanted} - {"", *mode.symbols}
+    if unknown:
+        raise ConfigError("a fault is to befall a symbol that is not served", where=f"symbol={', '.join(unknown)}",
+                          remedy=f"served are {', '.join(mode.symbols)}")
+    fault_log = FaultLog(config.state_dir / "faults.jsonl", clock, texts, config.exchange.seed)
+
+    def applied(fault: faults.Applied) -> None:
+        telemetry.add("faults")
+        fault_log.applied(fault)
+
+    mode.disturb(faults.Plan(wanted, config.exchange.seed, applied, config.market.max_frame_bytes),
+                 lambda: create(mode.venue, mode.symbols))
+    return fault_log
 
 
 async def _hang_up(mode: Mode) -> None:
@@ -93,13 +131,19 @@ async def _hang_up(mode: Mode) -> None:
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
-@click.option("--seed", type=int, help="Synthetic market: seed.")
+@click.option("--seed", type=int, help="Of the synthetic market, and of faults.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True),
               help="Synthetic market: messages per second over all symbols.")
 @click.option("--capture", "recordings", multiple=True, type=click.Path(exists=True, dir_okay=False),
               help="Serve this recording instead of the synthetic market; may be repeated.")
 @click.option("--speed", type=click.FloatRange(0), help="Of a recording: 1 as recorded, 0 as fast as clients read.")
-def exchange(path: str | None, recordings: tuple[str, ...], **given: Any) -> None:
+@click.option("--repeat", type=click.IntRange(0), default=1, show_default=True,
+              help="Play a capture so often; 0: without end.")
+@click.option("--fault", "disturb", multiple=True, metavar="NAME[:KEY=VALUE,...]",
+              help="Disturb what is sent; may be repeated. What was done is written to faults.jsonl.")
+@click.option("--list-faults", is_flag=True, help="Explain the faults, and end.")
+def exchange(path: str | None, recordings: tuple[str, ...], repeat: int, disturb: tuple[str, ...], list_faults: bool,
+             **given: Any) -> None:
     """A venue on this machine: a synthetic market that takes orders, or a recording.
 
     \b
@@ -112,12 +156,14 @@ def exchange(path: str | None, recordings: tuple[str, ...], **given: Any) -> Non
       Its record of orders and fills: exchange.jsonl in the state folder; restored at the next start.
 
     \b
-    Recording (Binance usd-m futures or spot), from the first subscriber on
+    Recording, from the first subscriber on: of any venue, in its own protocol, snapshots included. Of Binance:
       ws://HOST:PORT/stream?streams=btcusdt@depth@0ms/btcusdt@bookTicker/btcusdt@trade
       GET /fapi/v1/depth?symbol=BTCUSDT&limit=1000    GET /api/v3/depth?...
 
     \b
-    Both: GET /loopback/status
+    Both: GET /loopback/status, and faults on request: --list-faults explains them
+      alpha exchange --fault drop:rate=0.01,symbol=AAPL --fault disconnect:every=5000 --seed 7
+      Each that is applied: faults.jsonl in the state folder.
 
     \b
     Example
@@ -125,16 +171,19 @@ def exchange(path: str | None, recordings: tuple[str, ...], **given: Any) -> Non
       curl -s -H 'X-Bot-Key: loopback' http://127.0.0.1:8765/api/trade/v1/bot/orders -d '{"symbol":"AAPL",
         "side":"BUY","order_type":"MARKET","time_in_force":"IOC","quantity":"5","client_order_id":"try-1"}'
     """
+    if list_faults:
+        click.echo(faults.explained())
+        return
     with exit_on_error():
         config = load(path)
         chosen = {key: value for key, value in given.items() if value is not None}
         if recordings:
             chosen["captures"] = tuple(os.path.abspath(name) for name in recordings)
-        run(dataclasses.replace(config, exchange=dataclasses.replace(config.exchange, **chosen)))
+        run(dataclasses.replace(config, exchange=dataclasses.replace(config.exchange, **chosen)), disturb, repeat)
 
 
-def run(config: Config) -> None:
-    """The exchange as this process, until SIGTERM or SIGINT."""
+def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
+    """The exchange as this process, until SIGTERM or SIGINT; `disturb` and `repeat` as of `serve`."""
     if os.environ.get(SUPERVISED):
         placement.die_with_parent()
     start_log("exchange", config)
@@ -153,10 +202,11 @@ def run(config: Config) -> None:
         # asyncio waits in whole milliseconds with epoll, in microseconds with select; steps are that close.
         make_loop = lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())  # noqa: E731
         with asyncio.Runner(loop_factory=make_loop) as runner:
-            runner.run(_until_signal(config, telemetry, told))
+            runner.run(_until_signal(config, telemetry, told, disturb, repeat))
 
 
-async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, Any]) -> None:
+async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, Any], disturb: tuple[str, ...],
+                        repeat: int) -> None:
     loop, stop, clock = asyncio.get_running_loop(), asyncio.Event(), SystemClock()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -167,6 +217,7 @@ async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, An
             what = f"{len(settings.captures)} recordings, speed {settings.speed:g}"
         else:
             what = f"{', '.join(config.market.symbols)}, {settings.rate:g} messages/s, seed {settings.seed}"
+        what += f", faults: {' '.join(disturb)}" if disturb else ""
         print(f"exchange listens on {host}:{port}: {what}", flush=True)
         telemetry.tell(told | {"address": f"{host}:{port}"})
         telemetry.set("ready", 1)
@@ -178,7 +229,7 @@ async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, An
         loop.call_later(0.1, housekeep, turn + 1)
 
     housekeep(1)
-    await serve(config, clock, ready, stop, telemetry)
+    await serve(config, clock, ready, stop, telemetry, disturb, repeat)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ MODULES = sorted(path for folder in ("common", "procs", "models") for path in (R
 STAGES = {"exchange", "ingest", "feature", "inference", "executor"}
 #: a library that talks to the outside, and the only module that may import it
 OWNERS = {"zmq": "common/links.py", "multiprocessing": "common/shm.py", "onnxruntime": "common/model.py",
+          "matplotlib": "common/capture_plot.py",
           "sqlite3": "common/journal.py"}
 #: modules of the pure core: no sockets, no clock, no files
 PURE = {"backoff", "book", "capture_lines", "decide", "dispatch", "events", "faults", "feature_kernel", "features",

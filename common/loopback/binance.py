@@ -26,7 +26,7 @@ from common.config import Config
 from common.errors import AlphaError
 from common.loopback.connections import Client, HttpCall, Mode, framed
 
-DEPTH_PATHS = ("/fapi/v1/depth", "/api/v3/depth")
+DEPTH_PATHS = ("/fapi/v1/depth", "/dapi/v1/depth", "/api/v3/depth")
 CHUNK = 1 << 16  #: bytes that are served as one where the clients set the pace
 PREPARED = 1 << 28  #: bytes that may be framed before they are served
 TURN_S = 0.005  #: longest work between two looks at the sockets
@@ -76,12 +76,12 @@ class Playback(Mode):
     def __init__(self, config: Config, loop: Any, telemetry: Any) -> None:
         super().__init__(loop, telemetry)
         self._paths = [str(config.path(name)) for name in config.exchange.captures]
-        self._venue, self._symbols = captures.describe(self._paths)
+        self.venue, self.symbols = captures.describe(self._paths)
         self._speed = config.exchange.speed
         self._source = self._chunks(1 if self._speed else CHUNK)
         self._prepared: deque[Chunk] = deque()
         self._prepared_bytes = 0
-        self._depths = {symbol: Depth() for symbol in self._symbols}
+        self._depths = {symbol: Depth() for symbol in self.symbols}
         self._next: Chunk | None = None
         self._due = self._held_until = 0.0
         self._played = 0
@@ -95,7 +95,7 @@ class Playback(Mode):
 
     def status(self) -> dict[str, Any]:
         return super().status() | {
-            "venue": self._venue, "symbols": self._symbols, "files": self._paths, "speed": self._speed,
+            "venue": self.venue, "symbols": self.symbols, "files": self._paths, "speed": self._speed,
             "played": self._played, "finished": self._finished, "error": self._error,
             "snapshots_waiting": [symbol for symbol, depth in self._depths.items() if depth.waiting]}
 
@@ -259,10 +259,10 @@ class Playback(Mode):
         elif "symbol" not in call.query:
             call.answer(400, {"code": -1102, "msg": "Mandatory parameter 'symbol' was not sent."})
         elif call.query["symbol"] not in self._depths:
-            call.answer(400, {"code": -1121, "msg": f"Invalid symbol: recorded are {', '.join(self._symbols)}."})
+            call.answer(400, {"code": -1121, "msg": f"Invalid symbol: recorded are {', '.join(self.symbols)}."})
         elif not re.fullmatch("[1-9][0-9]{0,3}", limit := call.query.get("limit", "500")):
             call.answer(400, {"code": -1130, "msg": "Data sent for parameter 'limit' is not valid."})
-        else:
+        elif not self.hindered(call, call.query["symbol"]):
             self._depths[call.query["symbol"]].waiting.append((call, int(limit)))
             self._answer(call.query["symbol"], moved=self._finished)
 

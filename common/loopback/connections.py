@@ -4,14 +4,18 @@
 (websockets' Sans-I/O protocol) or an `HttpServer` (h11's). What is said is decided by a `Mode`, which is given
 the event loop. A message is framed once and leaves as the same bytes to everybody; a client that does not read
 is dropped.
+
+Where a mode has been given a plan of faults (common.faults), each frame goes through the client's own line of it, and
+what that decides is done here: whatever the mode says is disturbed in the same way.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from http import HTTPStatus
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Iterator, Sequence
 from urllib.parse import parse_qs
 
 import h11
@@ -21,10 +25,15 @@ from websockets.http11 import Request as Handshake
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from common.events import Venue
+from common.faults import Line, Outcome, Plan
+
 MAX_HEAD = 16 * 1024  #: bytes of a request's head
 MAX_BODY = 64 * 1024  #: bytes of a request's body, or of a client's message
 MAX_BACKLOG = 8 * 2**20  #: bytes that wait for a client; one that lets more pile up is dropped
 HIGH_WATER = 1 << 18  #: bytes that wait for a client before it counts as not ready
+HELD_S = 0.25  #: longest time that a fault holds frames back
+PIECES = 16  #: writes of single bytes in one turn of the loop
 
 log = logging.getLogger("exchange")
 
@@ -35,12 +44,16 @@ class Mode:
     `loop` is an event loop as asyncio has it; `telemetry` counts, see `Telemetry.add` and `set`."""
 
     name: str
+    venue: str  #: whose protocol it speaks
+    symbols: Sequence[str]
 
     def __init__(self, loop: Any, telemetry: Any) -> None:
         self.loop, self.telemetry = loop, telemetry
         self.failed = loop.create_future()  #: gets the exception that ends the exchange
         self.connections: set[Connection] = set()
         self.clients: set[Client] = set()
+        self.plan: Plan | None = None
+        self._venue: Callable[[], Venue]
         self._unsent: set[Client] = set()
         self._sent = 0  # frames since the last flush
 
@@ -71,9 +84,30 @@ class Mode:
         raise NotImplementedError
 
     def status(self) -> dict[str, Any]:
-        return {"mode": self.name, "clients": len(self.clients)}
+        faults = {"faults": self.plan.counts} if self.plan is not None else {}
+        return {"mode": self.name, "clients": len(self.clients), **faults}
 
     # What they share.
+
+    def disturb(self, plan: Plan, venue: Callable[[], Venue]) -> None:
+        """Apply the faults of `plan` from now on; `venue` makes an object that understands what is sent."""
+        self.plan, self._venue = plan, venue
+
+    def line(self) -> Line | None:
+        """The faults of one more connection."""
+        return self.plan.line(self._venue()) if self.plan is not None else None
+
+    def hindered(self, call: HttpCall, symbol: str) -> bool:
+        """Whether a fault has answered this request for the snapshot of `symbol`; one that makes it late lets it
+        pass."""
+        answer = self.plan.snapshot(symbol) if self.plan is not None else None
+        if answer is None:
+            return False
+        call.delay_s = answer.delay_s
+        if answer.status:
+            wait = [("Retry-After", f"{answer.retry_after_s:.0f}")] if answer.retry_after_s else []
+            call.refuse(answer.status, "FAULT", "refused by a fault that was asked for", *wait)
+        return answer.status > 0
 
     def closed(self, client: Client) -> None:
         self.clients.discard(client)
@@ -98,7 +132,11 @@ class Mode:
     def send_framed(self, clients: Iterable[Client], frames: bytes, count: int = 1) -> None:
         """`frames` holds `count` frames, one after the other."""
         for client in clients:
-            client.out.append(frames)
+            if client.line is None:
+                client.out.append(frames)
+            else:
+                for message in unframed(frames):
+                    client.take(client.line.frame(message))
             self._unsent.add(client)
             self._sent += count
 
@@ -116,6 +154,18 @@ def framed(message: bytes) -> bytes:
     return Frame(Opcode.TEXT, message).serialize(mask=False)
 
 
+def unframed(frames: bytes) -> Iterator[bytes]:
+    """The messages that `framed` made frames of, which stand here one after the other."""
+    at = 0
+    while at < len(frames):
+        size, start = frames[at + 1], at + 2
+        if size > 125:
+            start += 2 if size == 126 else 8
+            size = int.from_bytes(frames[at + 2:start], "big")
+        at = start + size
+        yield frames[start:at]
+
+
 class Connection:
     """One TCP connection, with the methods of an asyncio protocol; its first request makes it a WebSocket or an
     HTTP connection."""
@@ -130,6 +180,8 @@ class Connection:
         self.transport = transport
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self._mode.connections.add(self)
+        if self._mode.plan is not None and not self._mode.plan.accepts("accept"):
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._speaker is None:
@@ -176,10 +228,16 @@ class Client:
         self._parts: list[bytes] = []  # of a message that comes in fragments
         self.out: list[bytes] = []
         self.paused = False
+        self.line: Line | None = None
+        self._hold = 0  # frames that wait before any leaves
+        self._bytewise = False  # what waits leaves piece by piece
+        self._pieces: deque[bytes] = deque()  # each a write in a turn of its own
         self.channels: dict[str, Any] = {}
         self.name = "{}:{}".format(*transport.get_extra_info("peername")[:2])
 
     def received(self, data: bytes) -> None:
+        if self.line is not None and self.line.deaf:
+            return
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Handshake):
@@ -202,25 +260,67 @@ class Client:
         self._write_protocol()
         if self._protocol.state is State.OPEN:
             log.info("client %s connected", self.name)
+            self.line = self._mode.line()
+            if self._mode.plan is not None and not self._mode.plan.accepts("open"):
+                self._transport.abort()
+                return
             self._mode.opened(self, query)
 
     def _write_protocol(self) -> None:
         """What WebSocket itself has to say: the handshake, pongs, the end."""
         for data in self._protocol.data_to_send():
             if data:
-                self._transport.write(data)
+                self._put(data)
             else:
                 self._transport.close()
                 self._leave()
 
+    def take(self, outcome: Outcome) -> None:
+        """What a line of faults has made of a frame is to be sent."""
+        for frame in map(framed, outcome.frames):
+            self.out += [frame[i:i + 1] for i in range(len(frame))] if outcome.split else [frame]
+        self._bytewise |= outcome.split
+        if outcome.hold:
+            self._hold = outcome.hold
+            self._mode.later(self._mode.loop.time() + HELD_S, self._let_go)
+        if outcome.end:
+            self._let_go()
+            self._mode.later(0.0, self.say_goodbye if outcome.end == "close" else self._transport.abort)
+
+    def _let_go(self) -> None:
+        self._hold = 0
+        self.write()
+
+    def _put(self, data: bytes) -> None:
+        if self._pieces:
+            self._pieces.append(data)
+        else:
+            self._transport.write(data)
+
+    def _put_pieces(self) -> None:
+        """A few writes, and the next in the next turn of the loop."""
+        for _ in range(min(PIECES, len(self._pieces))):
+            self._transport.write(self._pieces.popleft())
+        if self._pieces and not self._transport.is_closing():
+            self._mode.later(0.0, self._put_pieces)
+
     def write(self) -> None:
         """Sends what has been collected. A client that does not read is dropped: nothing can be left out of a
         book, and a backlog without bound would take the machine with it."""
-        data, self.out = b"".join(self.out), []
+        if len(self.out) < self._hold:
+            return
+        pieces, self.out, self._hold = self.out, [], 0
         if self._protocol.state is not State.OPEN or self._transport.is_closing():
             return
-        self._transport.write(data)
-        waiting = self._transport.get_write_buffer_size()
+        if self._bytewise and pieces:
+            waiting = bool(self._pieces)
+            self._pieces += pieces
+            self._bytewise = False
+            if not waiting:
+                self._put_pieces()
+        else:
+            self._put(b"".join(pieces))
+        waiting = self._transport.get_write_buffer_size() + len(self._pieces)
         if waiting > MAX_BACKLOG:
             log.warning("client %s dropped: it does not read, %d bytes wait", self.name, waiting)
             self._mode.telemetry.add("dropped")
@@ -298,6 +398,9 @@ class HttpServer:
         self._deaf = True
         self._mode.loop.call_later(1.0, self._transport.close)
 
+    def answer_later(self, delay_s: float, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
+        self._mode.later(self._mode.loop.time() + delay_s, lambda: self.answer(status, body, headers))
+
     def answer(self, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
         if self._transport.is_closing():
             return
@@ -320,14 +423,20 @@ class HttpCall:
     def __init__(self, server: HttpServer, head: h11.Request, body: bytes) -> None:
         self._server = server
         self.method = head.method.decode("ascii")
-        self.path, _, query = head.target.decode("ascii").partition("?")
+        self.target = head.target.decode("ascii")
+        self.path, _, query = self.target.partition("?")
         self.query = {key: values[-1] for key, values in parse_qs(query).items()}
         self.headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         self.body = body
+        self.delay_s = 0.0  #: how late the answer leaves
 
     def answer(self, status: int, content: Any, *headers: tuple[str, str]) -> None:
         """`content`: JSON as bytes, or what becomes it."""
-        self._server.answer(status, content if isinstance(content, bytes) else orjson.dumps(content), list(headers))
+        body = content if isinstance(content, bytes) else orjson.dumps(content)
+        if self.delay_s:
+            self._server.answer_later(self.delay_s, status, body, list(headers))
+        else:
+            self._server.answer(status, body, list(headers))
 
     def refuse(self, status: int, code: str, message: str, *headers: tuple[str, str], field: str = "") -> None:
         self.answer(status, {"error": {"code": code, "field": field, "message": message}}, *headers)

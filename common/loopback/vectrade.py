@@ -39,12 +39,12 @@ class Synthetic(Mode):
     """A market, its subscribers, and the orders against it. Prices and quantities of orders must be multiples
     of the configured increments of their instrument."""
 
-    name = "synthetic"
+    name, venue = "synthetic", "vectrade"
 
     def __init__(self, config: Config, clock: Any, loop: Any, telemetry: Any) -> None:
         super().__init__(loop, telemetry)
         settings = config.exchange
-        self._clock = clock
+        self._clock, self.symbols = clock, config.market.symbols
         self._key = (os.environ.get(ENV_BOT_KEY) or DEFAULT_KEY).encode()
         if settings.rate <= 0:
             raise ConfigError("a configuration value is out of range", where=f"exchange.rate={settings.rate}",

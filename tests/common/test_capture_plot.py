@@ -94,7 +94,7 @@ def test_a_picture_is_drawn_with_gaps_and_spells(tmp_path, name):
     if name.endswith(".svg"):
         text = (tmp_path / name).read_text()
         for words in ("verdict: flawed", "gaps: 1", "A on vectrade", "UTC", "spread (bps)", "book not valid",
-                      "no book yet, or disconnected"):
+                      "no book: none yet, disconnected"):
             assert f"<!-- {words}" in text or words in text
 
 

@@ -156,7 +156,8 @@ def test_a_stale_book_whose_snapshots_come_over_http_is_made_valid_without_a_cha
 
 
 @pytest.mark.parametrize(("status", "headers", "least"), [
-    (418, {"Retry-After": "120"}, 120), (418, {}, 60), (403, {}, 60), (429, {}, 5), (429, {"Retry-After": "17"}, 17)])
+    (418, {"Retry-After": "120"}, 120), (418, {}, 60), (403, {}, 60), (429, {}, 5), (429, {"Retry-After": "17"}, 17),
+    (429, {"Retry-After": "2"}, 2)])
 def test_a_venue_that_has_had_enough_is_left_alone_for_as_long_as_it_says(feed, status, headers, least):
     def answer(path):
         return (status, headers, b"no") if path.startswith("/fapi") else None

@@ -30,7 +30,8 @@ def test_an_answer_in_pieces_of_any_size_opens_the_tunnel(size):
 
 @pytest.mark.parametrize(("answer", "error"), [
     (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "status 407"),
-    (b"SSH-2.0-x\r\n\r\n", "does not speak HTTP"), (b"x" * (HEAD_MAX + 1), "does not speak HTTP"), (b"", "closed"), (b"HTTP/1.1 200 OK\r\n\r\nmore", "behind")])
+    (b"SSH-2.0-x\r\n\r\n", "does not speak HTTP"), (b"x" * (HEAD_MAX + 1), "does not speak HTTP"),
+    (b"", "closed"), (b"HTTP/1.1 200 OK\r\n\r\nmore", "behind")])
 def test_anything_else_is_refused_with_its_reason(answer, error):
     tunnel = Tunnel("::1", 80)
     assert tunnel.request.startswith(b"CONNECT [::1]:80 ")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import captures, venues
-from common.capture_lines import Connect, Disconnect, End, Frame, Header, Http, Missed, encode, text
+from common.capture_lines import Connect, Disconnect, End, Frame, Header, Http, Missed, Stale, encode, text
 from common.events import Delta, Lost
 from common.imports.sessions import entries
 from common.venues.vectrade import VecTrade
@@ -235,6 +235,12 @@ def test_a_disconnect_that_is_told_of_is_no_flaw_nor_is_the_silence_after_it():
     assert told["verdict"] == OK and told["disconnects"] == 1 and told["findings"]["silences"]["count"] == 0
     assert told["symbols"]["A"]["valid_share"] == pytest.approx(0.01)
     assert [spell["cause"] for spell in told["symbols"]["A"]["invalid"]] == ["start", "disconnect"]
+
+
+def test_a_book_that_was_given_up_as_stale_is_a_note():
+    told = judge(snapshot("A", 1), delta("A", 2), encode(Stale("A")), delta("A", 3), snapshot("A", 4))
+    assert told["verdict"] == OK and found(told, "stale") == [("A", "file:3")]
+    assert told["symbols"]["A"]["invalid"][-1]["cause"] == "stale" and told["findings"]["stale"]["total_s"] == 2.0
 
 
 def test_missed_messages_are_a_flaw():

@@ -6,6 +6,8 @@ import socket
 import orjson
 import pytest
 import websockets.exceptions
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.loopback import connections
 
@@ -128,3 +130,22 @@ def test_clients_are_told_when_the_exchange_ends(serving):
             while True:
                 client.recv(10)
     assert closed.value.rcvd.code == 1001
+
+
+@given(st.lists(st.binary(max_size=300) | st.sampled_from([b"x" * 125, b"x" * 126, b"x" * 65535, b"x" * 65536])))
+def test_frames_are_taken_apart_as_they_were_put_together(messages):
+    assert list(connections.unframed(b"".join(map(connections.framed, messages)))) == messages
+
+
+def test_a_pong_does_not_come_between_the_bytes_of_a_frame(serving):
+    with serving(disturb=("split:rate=1",), rate=100.0) as served, served.socket("/ws", max_queue=None) as client:
+        client.send('{"action":"subscribe","channels":["orderbook:AAPL","orderbook:BTC-USD"]}')
+        for _ in range(20):
+            assert client.ping().wait(10)
+            assert orjson.loads(client.recv(10))
+
+
+def test_frames_that_are_held_back_leave_after_a_moment_at_the_latest(serving):
+    with serving(disturb=("coalesce:at=1,size=1000",), rate=1.0) as served, served.socket("/ws") as client:
+        client.send('{"action":"subscribe","channels":["orderbook:AAPL"]}')
+        assert orjson.loads(client.recv(10))["type"] == "subscribed"

@@ -91,7 +91,7 @@ def test_a_change_that_is_missing_or_late_is_a_gap_of_its_symbol_alone(serving, 
     target = market[1][1]
     follower = disturbed(serving, follow, market, f"{fault}:every=60,count=4,symbol={target}")
     done = applied(tmp_path, fault)
-    assert 2 <= follower.counts.gaps <= len(done) <= 4 and {one["symbol"] for one in done} == {target}
+    assert 1 <= follower.counts.gaps <= len(done) <= 4 and {one["symbol"] for one in done} == {target}
     assert follower.disturbed(1) == follower.counts.gaps == follower.counts.resyncs
     assert follower.disturbed(0) == 0 and follower.counted["connects"] == 1
 
@@ -148,13 +148,16 @@ def test_a_venue_whose_clock_jumps_disturbs_no_book(serving, follow, market, tmp
 @pytest.mark.parametrize("fault", ["silent", "half-open"])
 def test_a_connection_that_says_nothing_more_is_given_up(serving, follow, market, tmp_path, fault):
     follower = disturbed(serving, follow, market, f"{fault}:at=200,count=1", stale_s=0.3)
-    assert follower.counted == {"connects": 2, "disconnects": 1} and len(applied(tmp_path, fault)) == 1
+    assert follower.counted["disconnects"] >= len(applied(tmp_path, fault)) == 1
+    assert follower.counts.gaps == 0
 
 
-def test_a_symbol_that_says_nothing_more_is_subscribed_to_anew(serving, follow, vectrade, tmp_path):
-    market = "vectrade", SYMBOLS, *vectrade
-    follower = disturbed(serving, follow, market, "stalled:at=100,count=1,symbol=B", stale_book_s=0.3)
+def test_a_symbol_that_says_nothing_more_is_synchronised_anew(serving, follow, market, tmp_path):
+    """Where snapshots come by HTTP nothing is subscribed to anew, so that it is again and again."""
+    fault = f"stalled:at=100,count=1,symbol={market[1][1]}"
+    follower = disturbed(serving, follow, market, fault, stale_book_s=0.3)
     assert follower.counts.stale >= 1 and follower.disturbed(1) >= 1 and follower.counted == {"connects": 1}
+    assert len(applied(tmp_path, "stalled")) == 1
 
 
 @pytest.mark.parametrize("how", ["abort", "close"])
@@ -223,10 +226,10 @@ def test_a_wrong_book_of_any_venue_is_seen_and_mended(serving, follow, tmp_path,
 
 def test_the_synthetic_market_is_disturbed_in_the_same_way(serving, follow, tmp_path):
     base = Config(market=Settings(symbols=SYMBOLS))
-    with serving(base, disturb=("drop:every=50,count=3,symbol=B",), rate=1500.0) as served:
+    with serving(base, disturb=("drop:every=100,count=3,symbol=B",), rate=1500.0) as served:
         follower = follow(served, "vectrade", SYMBOLS)
-        follower.until(lambda: follower.counts.resyncs == 3, "three gaps, healed")
-        assert follower.counts.gaps == len(applied(tmp_path, "drop")) == 3
+        follower.until(lambda: len(applied(tmp_path, "drop")) == 3, "three frames dropped")
+        follower.until(lambda: follower.counts.resyncs == follower.counts.gaps > 0 == 3 - follower.market.valid_symbols)
         assert follower.disturbed(0) == follower.disturbed(2) == 0
 
 

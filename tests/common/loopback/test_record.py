@@ -1,13 +1,16 @@
-"""The record: all of an append or nothing, one writer, a torn end removed."""
+"""The record: all of an append or nothing, one writer, a torn end removed. And the log of faults."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 
+from common.clock import ManualClock
 from common.errors import InstanceError, ResourceError
-from common.loopback.record import Record
+from common.faults import Applied
+from common.loopback.record import FaultLog, Record
 from common.matching import Cancelled, Triggered, record_line
 
 EVENTS = [Triggered("O1", 5), Cancelled("O1", 6, "TIF_IOC")]
@@ -72,3 +75,20 @@ except ResourceError as error:
                           check=True)
     assert "cannot write the exchange's record" in done.stdout and str(path) in done.stdout
     assert path.read_bytes().splitlines() == LINES[:1]
+
+
+def test_faults_are_written_down_as_they_are_applied_behind_what_was_asked_for(tmp_path):
+    for _ in range(2):  # the file of the run before is replaced
+        log = FaultLog(tmp_path / "deep" / "faults.jsonl", ManualClock(5), ["drop:at=1"], 7)
+        log.applied(Applied("drop", 1, 2, "A", ""))
+        lines = [orjson.loads(line) for line in log.path.read_bytes().splitlines()]
+        log.close()
+        assert [{**line, "time_ns": 0} for line in lines] == [
+            {"time_ns": 0, "plan": ["drop:at=1"], "seed": 7},
+            {"time_ns": 0, "fault": "drop", "connection": 1, "frame": 2, "symbol": "A", "detail": ""}]
+
+
+def test_a_log_of_faults_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "faults.jsonl").mkdir()
+    with pytest.raises(ResourceError, match="faults.jsonl"):
+        FaultLog(tmp_path / "faults.jsonl", ManualClock(5), [], 1)
