@@ -36,7 +36,7 @@ COUNTERS = (
     "refs", "refs_dropped",
     "connected", "valid_symbols",  #: now
 )
-TIMERS = ("book",)  #: frame received to book updated
+TIMERS = ("book", "ref")  #: frame received to book updated, and to its ref sent
 
 _TURN_NS = 50_000_000
 _TELL_NS = 1_000_000_000
@@ -168,9 +168,11 @@ class Ingest(Stage):
         telemetry = self._telemetry
         if not self._outbox.send(encode(refs)):
             telemetry.add("refs_dropped", len(refs))
+        sent = self._clock.monotonic_ns()
         telemetry.add("refs", len(refs))
         for ref in refs:
             telemetry.observe("book", ref.book_ns - ref.recv_ns)
+            telemetry.observe("ref", sent - ref.recv_ns)
 
     def _turn(self, now: int) -> None:
         """A few times a second: the counters, the log, a ring that began anew."""

@@ -103,11 +103,11 @@ def measure(run: Run, name: str, tape: Tape, settings: dict[str, Any], seconds: 
         source.play(run.warm_frames(window) / WARM_RATE, WARM_RATE)
         settled(lambda: system.telemetry.get("decisions"))
         before, cpu = system.telemetry.histogram(TIMER), cpu_s(system.processes)
-        stations = system.overview.histograms() if name == "ours" else {}
+        stations = _histograms(system)
         told = source.play(seconds, run.rate)
         settled(lambda: system.telemetry.get("decisions"))
         run.bed.check()
-        now = system.overview.histograms() if name == "ours" else {}
+        now = _histograms(system)
         return Measured(told["frames"], system.telemetry.histogram(TIMER) - before,
                         {key: now[key] - stations[key] for key in now},
                         cpu_us_per_tick(system, cpu, told["frames"]), told["late_us"],
@@ -356,6 +356,13 @@ def taps(run: Run) -> Part:
                   for state in states[1:] if bare]
     part.hides = "a listener on a machine with a core to spare: here it takes its share of the two that decide"
     return part
+
+
+def _histograms(system: Any) -> dict[str, np.ndarray]:
+    """Of our stations, and of ingest alone: from a frame to its ref on the way."""
+    if not isinstance(system, Ours):
+        return {}
+    return {**system.overview.histograms(), "frame to ref": system.overview.stages["ingest"].histogram("ref")}
 
 
 def _mean(many: list[dict[str, float]]) -> dict[str, float]:

@@ -172,8 +172,7 @@ def test_the_recordings_are_described(recordings):
     usdm = [folder / f"usdm_{pair}_20240718.gz" for pair in ("ethusdt", "btcusdt")]
     assert describe(usdm) == ("binance-usdm", ("ETHUSDT", "BTCUSDT"))
     assert describe([folder / "spot_btcusdt_20240808.gz"]) == ("binance-spot", ("BTCUSDT",))
-    with pytest.raises(VenueError, match="cm_btcusd"):
-        describe([folder / "cm_btcusd_perp_20240808.gz"])
+    assert describe([folder / "cm_btcusd_perp_20240808.gz"]) == ("binance-coinm", ("BTCUSD_PERP",))
     with pytest.raises(VenueError, match="several venues"):
         describe([usdm[0], folder / "spot_btcusdt_20240808.gz"])
 

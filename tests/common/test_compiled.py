@@ -57,7 +57,7 @@ def test_the_cache_is_named_after_all_that_the_kernels_are_made_of():
 
     folder = Path(common.__file__).parent
     assert Path(numba.config.CACHE_DIR).parent == folder / "__pycache__"
-    kernels = {path.name for path in folder.rglob("*.py") if "@kernel" in path.read_text()}
+    kernels = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py") if "@kernel" in path.read_text()}
     assert kernels <= set(_MADE_OF)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from common import faults
 from common.layout import KIND, KIND_BOOK, KIND_STATE, SEQ, VENUE_ID
 from common.ring import Books
-from procs.drill import DRILL, HARMLESS, SIGNS, Result, Spell, Watch, _judge
+from procs.drill import DRILL, DRILL_HTTP, HARMLESS, SIGNS, Result, Spell, Watch, _judge
 from procs.ingest import COUNTERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,8 @@ def test_the_judge_can_say_no():
 
 
 def test_a_drill_knows_only_faults_that_exist_and_counters_that_ingest_keeps():
-    assert {faults.parse(text).name for text in DRILL} >= set(HARMLESS) and set(SIGNS) <= set(COUNTERS)
+    assert {faults.parse(text).name for text in (*DRILL, *DRILL_HTTP)} == set(faults.FAULTS) >= set(HARMLESS)
+    assert set(SIGNS) <= set(COUNTERS)
 
 
 def test_a_short_drill_over_real_processes_finds_everything_healed():
