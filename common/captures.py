@@ -25,6 +25,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import os
 import zlib
 from decimal import Decimal
 from operator import itemgetter
@@ -57,6 +58,12 @@ def tape(paths: Iterable[str | PathLike], say: Say = _log.warning) -> Iterator[t
     """As `read`, for `common.player`: a snapshot of a foreign file, which does not name its symbol, comes as the
     answer over HTTP that it is."""
     return merge([_chain(_told, files, say) for files in order(paths)])
+
+
+def without_manifests(paths: Iterable[str | PathLike]) -> tuple[str, ...]:
+    """`paths` less the manifests that stand beside a recording: so that all of a folder may be named."""
+    names = [fspath(path) for path in paths]
+    return tuple(name for name in names if not (name.endswith(".json") and os.path.exists(name.removesuffix(".json"))))
 
 
 def order(paths: Iterable[str | PathLike]) -> list[list[str]]:
@@ -146,7 +153,7 @@ def _mend(name: str, number: int, line: bytes) -> tuple[int, bytes]:
     if stamp.isdigit() and frame[:1] in _OPENING and frame[-1:] in _CLOSING:
         return int(stamp), frame
     raise VenueError("a line of a recording is not `<recv_ns> <json>`", where=f"{name}:{number}: {line[:80]!r}",
-                     remedy="remove the line, or name another file")
+                     remedy="another format is made one with `alpha capture convert`; else remove the line")
 
 
 def _blocks(name: str, say: Say) -> Iterator[bytes]:
@@ -169,15 +176,19 @@ def _blocks(name: str, say: Say) -> Iterator[bytes]:
 
 def _inflate(name: str, file: Any, make: Callable[[], Any], failure: type[Exception], say: Say) -> Iterator[bytes]:
     """Decompresses `file`, which may be several compressed files end to end."""
-    inflater = None
+    inflater, read = None, False
     while block := file.read(BLOCK // 4):
         while block:
             inflater = inflater or make()
             try:
                 content = inflater.decompress(block)
             except failure as error:
+                if not read:
+                    raise VenueError("a recording is not compressed as its name says", where=f"{name}: {error}",
+                                     remedy="give it the ending of what it is: .gz, .zst or another") from None
                 raise VenueError("a recording is damaged", where=f"{name}: {error}",
                                  remedy="read the part before the damage, or name another file") from None
+            read = True
             if content:
                 yield content
             block = b""

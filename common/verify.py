@@ -352,6 +352,7 @@ class Judge:
                     self._add("missed", recv_ns, "", f"part {line.part} of the recording follows part {before.part}")
                     self._anew()
                     return "missed"
+                self._connected = False  # nothing is promised before a connection is there
                 self._anew()
                 return "disconnect"
             case Connect():

@@ -29,7 +29,8 @@ _SHOWN = 3  #: findings of a kind that are printed
 _PACKED = MARK + b'"frame"'
 _CONNECT = MARK + b'"connect"'
 _FILES = click.argument("paths", metavar="FILE...", nargs=-1, required=True,
-                        type=click.Path(exists=True, dir_okay=False))
+                        type=click.Path(exists=True, dir_okay=False),
+                        callback=lambda context, parameter, paths: captures.without_manifests(paths))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

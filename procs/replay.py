@@ -134,7 +134,8 @@ def record(replay: Replay, prediction: Prediction, with_rows: bool) -> dict[str,
 
 
 @click.command()
-@click.argument("paths", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("paths", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False),
+                callback=lambda context, parameter, paths: captures.without_manifests(paths))
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--model", help="ONNX model to use.")
 @click.option("--out", type=click.File("w"), help="Write each prediction here, one JSON object a line (- for stdout).")

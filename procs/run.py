@@ -317,7 +317,9 @@ def _line(elapsed: float, interval: float, before: dict, now: dict, latency: dic
 
 def _text(told: dict) -> str:
     """The summary for people."""
-    lines = [f"ran {told['seconds']:.1f} s, first decision after {told['start_to_first_decision_s'] or 0:.1f} s; "
+    first = told["start_to_first_decision_s"]
+    decided = "no decision" if first is None else f"first decision after {first:.1f} s"
+    lines = [f"ran {told['seconds']:.1f} s, {decided}; "
              f"restarts {told['restarts']}, errors {told['errors']}, shared memory left {told['shm_leaked']}"]
     lines.append("  " + ", ".join(f"{name} {told[name]:,}" for name in (
         "frames", "ticks", "rows", "predictions", "skipped", "decisions", "orders", "fills", "gaps")))

@@ -7,7 +7,7 @@ import pytest
 import zstandard
 
 from common.capture_lines import End, Header, Http, encode, parse
-from common.captures import RecordedDepth, describe, header, is_snapshot, lines, order, read, tape
+from common.captures import RecordedDepth, describe, header, is_snapshot, lines, order, read, tape, without_manifests
 from common.errors import ConfigError, VenueError
 
 FRAMES = [(1_000 + i, b'{"stream":"x@trade","data":{"n":%d,"s":"%s"}}' % (i, b"y" * (i % 700))) for i in range(5000)]
@@ -238,3 +238,18 @@ def test_the_recorded_snapshot_can_be_cut_to_fewer_levels():
     depth = RecordedDepth()
     depth.snapshot(b'{"lastUpdateId":7,"bids":[["3","1"],["2","1"]],"asks":[["4","1"],["5","1"]]}')
     assert depth.answer(1, recorded=True) == b'{"lastUpdateId":7,"bids":[["3","1"]],"asks":[["4","1"]]}'
+
+
+def test_a_manifest_beside_its_recording_is_no_recording(tmp_path):
+    for name in ("a.zst", "a.zst.json", "b.json"):
+        (tmp_path / name).touch()
+    assert without_manifests(sorted(tmp_path.iterdir())) == tuple(
+        str(tmp_path / name) for name in ("a.zst", "b.json"))
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_recording_that_is_not_compressed_as_its_name_says_is_told_from_a_damaged_one(tmp_path, ending):
+    path = tmp_path / f"day{ending}"
+    path.write_bytes(b'1 {"lastUpdateId":1}\n' * 10)
+    with pytest.raises(VenueError, match="not compressed as its name says"):
+        list(lines(path))
