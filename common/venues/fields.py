@@ -79,8 +79,8 @@ def time_iso(data: dict, name: str) -> int:
         whole = int(datetime.fromisoformat(found[1] + "+00:00").timestamp()) if found else -1
     except ValueError:
         whole = -1
-    if whole < 0:
-        raise VenueError("a time in UTC was expected", where=f"{name}={shown(value)}")
+    if not 0 <= whole < fixed.MAX // 10**9:
+        raise VenueError("a time in UTC, before the year 2262, was expected", where=f"{name}={shown(value)}")
     return whole * 10**9 + int((found[2] or "").ljust(9, "0"))
 
 
