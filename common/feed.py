@@ -64,7 +64,8 @@ class Feed:
         self.connection: Connection | None = None
         self._younger: tuple[Connection, Market] | None = None
         self.error = ""  #: why there is no connection
-        self._connect_ns = 0  # when to try next
+        self._connect_ns = self._younger_ns = 0  # when to try next
+        self._younger_backoff = Backoff(settings.backoff_min_s, self._pause_s)
         self._url = "" if venue.locate() is not None else (settings.ws_url or venue.ws_url).rstrip("/") + venue.path()
         self._locating = False
         self._requested: set[tuple[Market, int, int]] = set()  # whose snapshot is on its way
@@ -199,9 +200,7 @@ class Feed:
 
     def _lose(self, error: Closed) -> None:
         """The connection has ended or did not come to be: every book is invalid, and a new one is made later."""
-        pause_s = self._backoff.failed()
-        if isinstance(error, Refused):
-            pause_s = max(pause_s, _pause_of(error.status, error.retry_after_s))
+        pause_s = _pause_after(error, self._backoff)
         self._add("disconnects" if self.open else "connect_failures", 1)
         if str(error) != self.error:  # and not for every attempt that fails in the same way
             log.warning("no connection: %s; again in %.2f s", error, pause_s)
@@ -233,7 +232,7 @@ class Feed:
             if market is self.market:
                 self._lose(error)
             else:
-                self._forget_younger()
+                self._lose_younger(error)
 
     # ---- a younger connection beside one that grows old
 
@@ -251,8 +250,7 @@ class Feed:
         try:
             frames = connection.recv()
         except Closed as error:
-            log.warning("the younger connection failed: %s", error)
-            self._forget_younger()
+            self._lose_younger(error)
             return 0
         if not opened and connection.opened_ns:
             market.on_connect(connection.opened_ns)
@@ -271,8 +269,16 @@ class Feed:
         self.market.hand_over(market)
         self.connection.close()
         self.connection, self.venue, self._younger = connection, connection.venue, None
+        self._younger_backoff.reset()
         self._add("connects", 1)
         log.info("handed over to the younger connection venue=%s", self.venue.name)
+
+    def _lose_younger(self, error: Closed) -> None:
+        """It has ended, or did not come to be: another is opened later, and the older goes on."""
+        pause_s = _pause_after(error, self._younger_backoff)
+        log.warning("the younger connection failed: %s; again in %.2f s", error, pause_s)
+        self._forget_younger()
+        self._younger_ns = self._clock.monotonic_ns() + int(pause_s * 1e9)
 
     def _forget_younger(self) -> None:
         if self._younger is not None:
@@ -358,12 +364,17 @@ class Feed:
             for index in self.market.watch(now, int(settings.stale_book_s * 1e9)):
                 self._say(Stale(self.venue.symbols[index]))
         if self._max_age_ns:
-            if self._younger is None and now - connection.opened_ns >= self._max_age_ns:
-                self._open_younger(now)
-            elif self._younger is not None and now - self._younger[0].opened_ns > _RIPE_NS \
-                    and self._younger[0].opened_ns:
-                log.warning("the younger connection never had the same books; trying another")
-                self._forget_younger()
+            if self._younger is None:
+                if now >= max(connection.opened_ns + self._max_age_ns, self._younger_ns):
+                    self._open_younger(now)
+            elif 0 < self._younger[0].opened_ns < now - _RIPE_NS:
+                self._lose_younger(Closed(f"it never had the same books in {_RIPE_NS / 1e9:g} s", where=self._url))
+
+
+def _pause_after(error: Closed, backoff: Backoff) -> float:
+    """Seconds before the next attempt: those of the backoff, or more where the venue asks for more."""
+    pause_s = backoff.failed()
+    return max(pause_s, _pause_of(error.status, error.retry_after_s)) if isinstance(error, Refused) else pause_s
 
 
 def _pause_of(status: int, told_s: float) -> float:

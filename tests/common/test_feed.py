@@ -109,6 +109,20 @@ def test_a_younger_connection_that_fails_leaves_the_older_alone(feed):
         assert not fed.counts.get("disconnects") and fed.feed.market.valid_symbols == 2
 
 
+def test_a_venue_that_refuses_younger_connections_is_not_asked_in_a_tight_loop(feed):
+    with VenueServer(lambda peer: (opening(peer), peer.hold())) as server:
+        fed = feed(server, max_age_s=100.0, live=True, backoff_min_s=2.0, backoff_max_s=60.0)
+        fed.valid(2)
+        server.answer = lambda path: (429, {"Retry-After": "30"}, b"no")
+        fed.after(91).until(lambda: len(server.asked) == 2)
+        fed.until(lambda: fed.feed._younger is None)
+        for _ in range(100):
+            fed.after(0.29).step()
+        assert len(server.asked) == 2, "as long as it says"
+        fed.after(2).until(lambda: len(server.asked) == 3)
+        assert fed.feed.market.valid_symbols == 2 and not fed.counts.get("disconnects")
+
+
 def test_a_younger_connection_gets_its_own_snapshots_over_http(feed):
     frames = [depth("A", 10, 12, 9), depth("A", 13, 15, 12), depth("A", 16, 20, 15, bids=[(98, 2)])]
     with VenueServer(lambda peer: (peer.send(*frames), peer.hold()),
