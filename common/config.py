@@ -71,6 +71,7 @@ class Ring:
 class Feature:
     dispatch: str = "newest"  #: "newest": superseded rows are skipped; "every": each row is predicted
     lease_ms: float = 250.0  #: a worker that holds work for longer has lost it
+    columns: tuple[str, ...] = ()  #: features in the rows beside those that the models take; ["all"]: every one
     max_batch: int = 0  #: most rows in one message to a worker; 0: one with "newest", for freshness, 32 with "every"
 
 
@@ -78,8 +79,10 @@ class Feature:
 class Inference:
     workers: int = 2
     model: str = "models/default.onnx"
+    shadow: str = ""  #: a challenger: predicts the same rows, is judged, and never traded
     providers: tuple[str, ...] = ("CPUExecutionProvider",)  #: in order of preference
     allow_fallback: bool = False  #: accept another provider than the first
+    custom_ops: tuple[str, ...] = ()  #: libraries of operators that models may use; none: such a model is refused
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,12 @@ class Executor:
     timeout_s: float = 2.0  #: no answer for so long: the outcome is unknown and is asked for
     paper_fee_bps: float = 1.0
     paper_latency_ms: float = 1.0
+
+
+@dataclass(frozen=True)
+class Monitor:
+    enabled: bool = True  #: workers tell the monitor what they predicted: drift, calibration, challenger
+    sample_ms: float = 500.0  #: one prediction of a symbol and model in so much venue time is judged
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,7 @@ class Config:
     decision: Decision = Decision()
     risk: Risk = Risk()
     executor: Executor = Executor()
+    monitor: Monitor = Monitor()
     placement: Placement = Placement()
     tap: Tap = Tap()
     log: Log = Log()

@@ -17,7 +17,7 @@ tick on an invalid book is written too, all zeros, with ROW_RUN 0.
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
@@ -47,6 +47,7 @@ from common.layout import (
     ROW_RUN,
     ROW_SEQ,
     ROW_VENUE_ID,
+    ROW_VOL,
     ROW_WRITTEN_NS,
     SEQ,
     TICK_WIDTH,
@@ -298,23 +299,21 @@ def _compute(state, row):
     row[Column.depth_250] = math.log(depth * 250.0 / _total(state, SUMS_AT + DEPTH_250)) if depth else 0.0
 
 
-def build(columns: Sequence[str], warm_up: int, schema: str) -> Callable[..., int]:
-    """The kernel that writes rows with these columns.
+def build(table: str) -> Callable[..., int]:
+    """The kernel that writes rows; `table` is the hash of the table of features.
 
     What it closes over is part of the key under which its machine code is cached, so a change of the table of
     features or of the layouts compiles it anew (a changed global alone would not)."""
-    if sorted(columns) != sorted(Column.__members__):
-        raise ValueError(f"the table of features and the kernel differ: {set(columns) ^ set(Column.__members__)}")
-    order = tuple(columns.index(name) for name in Column.__members__)
     numbers = sorted((name, value) for name, value in vars(layout).items() if name.isupper())
-    identity = int(hashlib.sha256(f"{schema} {numbers}".encode()).hexdigest()[:15], 16)
+    identity = int(hashlib.sha256(f"{table} {numbers}".encode()).hexdigest()[:15], 16)
 
     @kernel
-    def advance(ticks, state, values, meta, last, write_from, now_ns):
+    def advance(ticks, state, values, meta, last, write_from, now_ns, codes, warm_up):
         """Take in the ticks after state[LAST] up to `last`; write the rows from `write_from` on.
 
         ticks int64[capacity, TICK_WIDTH]; state int64[STATE]; values float32[2 * rows, F];
-        meta int64[rows, META_WIDTH]. Returns the number of rows written."""
+        meta int64[rows, META_WIDTH]; codes int64[F], the Column of each column of the ring; warm_up in ticks.
+        Returns the number of rows written."""
         state[KERNEL] = identity
         first = state[LAST] + 1
         oldest = last - ticks.shape[0] + 1
@@ -359,10 +358,10 @@ def build(columns: Sequence[str], warm_up: int, schema: str) -> Callable[..., in
             record = meta[slot]
             record[ROW_SEQ] = 0
             compiled_fence()
-            for k in range(len(order)):
-                value = np.float32(min(max(row[k], -_BOUND), _BOUND))
-                values[slot, order[k]] = value
-                values[slot + capacity, order[k]] = value
+            for k in range(codes.size):
+                value = np.float32(min(max(row[codes[k]], -_BOUND), _BOUND))
+                values[slot, k] = value
+                values[slot + capacity, k] = value
             record[ROW_RUN] = run
             record[ROW_FLAGS] = flags
             record[ROW_VENUE_ID] = state[TICK_AT + VENUE_ID]
@@ -373,6 +372,7 @@ def build(columns: Sequence[str], warm_up: int, schema: str) -> Callable[..., in
             record[ROW_BID] = state[TICK_AT + BID_PX] if _quantity(state, BID_PX, BID_QTY, 0) else 0
             record[ROW_ASK] = state[TICK_AT + ASK_PX] if _quantity(state, ASK_PX, ASK_QTY, 0) else 0
             record[ROW_KIND] = state[TICK_AT + KIND]
+            record[ROW_VOL] = int(np.rint(min(row[Column.vol_100], _BOUND) * 1e9))
             compiled_fence()
             record[ROW_SEQ] = n
             state[WRITTEN] = n

@@ -10,7 +10,8 @@ import numpy as np
 from common import feature_kernel
 from common.compiled import direct
 from common.errors import LayoutError
-from common.features import COLUMNS, SCHEMA_HASH, WARM_UP
+from common.feature_set import DEFAULT, FeatureSet
+from common.features import TABLE_HASH
 from common.ring import Books, Rows
 
 
@@ -21,10 +22,13 @@ class Features:
     these columns. Make a new one when the books ring begins a new epoch.
     """
 
-    def __init__(self, books: Books, rows: Rows) -> None:
-        if (rows.symbols, rows.columns) != (books.symbols, COLUMNS):
+    def __init__(self, books: Books, rows: Rows, features: FeatureSet = DEFAULT) -> None:
+        if (rows.symbols, rows.columns) != (books.symbols, features.labels):
             raise LayoutError("the rows ring is not made for these ticks and features",
-                              where=f"rows: {rows.symbols} x {rows.columns}; ticks: {books.symbols} x {COLUMNS}")
+                              where=f"rows: {rows.symbols} x {rows.columns}; "
+                                    f"ticks: {books.symbols} x {features.labels}")
+        self.features = features
+        self._codes = np.array([feature_kernel.Column[name] for name in features.names], np.int64)
         self.books, self.rows = books, rows
         self._ticks = [_read_only(ticks) for ticks in books.ticks]
         self._states = [feature_kernel.new_state() for _ in books.symbols]
@@ -46,7 +50,7 @@ class Features:
         """Take in the ticks still in the books ring up to `upto_seq` and write no rows.
 
         After a restart, with `upto_seq` the head of the rows ring, the rows that follow are those that the
-        former process would have written, bit for bit, if at least WARM_UP ticks were still there. Only
+        former process would have written, bit for bit, if at least `features.warm_up` ticks were still there. Only
         ROW_RUN may be lower, by the rows of the run whose ticks are gone."""
         self._states[symbol] = feature_kernel.new_state()
         self._run(symbol, upto_seq, upto_seq + 1, 0)
@@ -63,7 +67,7 @@ class Features:
     def _run(self, symbol: int, last_seq: int, write_from: int, now_ns: int) -> int:
         state, rows = self._states[symbol], self.rows
         written = self._advance(self._ticks[symbol], state, rows.values[symbol], rows.meta[symbol], last_seq,
-                                write_from, now_ns)
+                                write_from, now_ns, self._codes, self.features.warm_up)
         if written:
             self._heads[symbol] = state[feature_kernel.WRITTEN]
         return written
@@ -77,9 +81,9 @@ def warm_up() -> None:
 @functools.cache
 def _kernel() -> Callable[..., int]:
     """The compiled `feature_kernel.build(...)` for the one set of types that it is called with."""
-    books, rows = Books.private(("warm",), 2), Rows.private(("warm",), COLUMNS, 2)
-    return direct(feature_kernel.build(COLUMNS, WARM_UP, SCHEMA_HASH), _read_only(books.ticks[0]),
-                  feature_kernel.new_state(), rows.values[0], rows.meta[0], 0, 1, 0)
+    books, rows = Books.private(("warm",), 2), Rows.private(("warm",), DEFAULT.labels, 2)
+    return direct(feature_kernel.build(TABLE_HASH), _read_only(books.ticks[0]), feature_kernel.new_state(),
+                  rows.values[0], rows.meta[0], 0, 1, 0, np.zeros(1, np.int64), 1)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

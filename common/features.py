@@ -1,4 +1,4 @@
-"""The features: one table, from which the order of columns and the schema hash follow.
+"""The features: one table of all there are. A model names those that it takes (`common.feature_set`).
 
 Each feature is a function of the ticks of one symbol up to and including the newest, and of nothing else: no
 receive time, no clock, no state older than its window. So live, replay and backtest give the same bits, and a
@@ -30,8 +30,10 @@ quotient whose divisor is 0. Every value is held within +-1e6, so a row is alway
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+_ALWAYS = ("name", "formula", "unit", "window_ticks", "warm_up", "source")
 
 
 class Feature(NamedTuple):
@@ -41,6 +43,14 @@ class Feature(NamedTuple):
     window_ticks: int  #: the newest ticks that it looks at
     warm_up: int  #: ticks of a run before its window is full
     source: str
+    window_s: float = 0.0  #: the venue time that it looks back over, 0: none
+    warm_up_s: float = 0.0  #: venue time of a run before its window is full
+    fitted: bool = False  #: has numbers that were fitted on training data, for each symbol: they stand in the manifest
+
+    def declaration(self) -> dict[str, Any]:
+        """What defines it, for hashing; entries that say nothing are left out."""
+        told = self._asdict()
+        return {name: value for name, value in told.items() if value or name in _ALWAYS}
 
 
 _ARTICLE = "Predictive Alpha: Pipeline Engineering for Real-Time Machine Learning Inference"
@@ -90,19 +100,16 @@ FEATURES: tuple[Feature, ...] = (
 
 VERSION = 1  #: of the definitions at the head of this file: to be raised where they change and no entry above does
 
-COLUMNS: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
-WARM_UP: int = max(feature.warm_up for feature in FEATURES)  #: ticks of a run before every feature is warm
+BY_NAME: dict[str, Feature] = {feature.name: feature for feature in FEATURES}
 
 
-def schema_hash(features: Sequence[Feature]) -> str:
-    """SHA-256 over the table as canonical JSON: changes with any entry, and with the order."""
-    table = {"version": VERSION, "features": [feature._asdict() for feature in features]}
+def schema_hash(features: Sequence[Feature], parameters: Mapping[str, Mapping[str, Sequence[float]]] = {}) -> str:
+    """SHA-256 over these entries of the table as canonical JSON: changes with any entry, with the order, and with the
+    numbers of fitted features (feature -> symbol -> numbers)."""
+    table: dict[str, Any] = {"version": VERSION, "features": [feature.declaration() for feature in features]}
+    if parameters:
+        table["parameters"] = parameters
     return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-SCHEMA_HASH: str = schema_hash(FEATURES)
-
-
-def column(name: str) -> int:
-    """The index of a feature in a row."""
-    return COLUMNS.index(name)
+TABLE_HASH: str = schema_hash(FEATURES)  #: of all: writer and readers of a ring must have the same table

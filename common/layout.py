@@ -54,4 +54,5 @@ ROW_WRITTEN_NS = 7
 ROW_BID = 8
 ROW_ASK = 9
 ROW_KIND = 10
+ROW_VOL = 11  #: rolling volatility, `vol_100` of common.features, in 1e-9 bps per tick: it scales the size of an order
 META_WIDTH = 16

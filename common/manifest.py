@@ -7,14 +7,20 @@ metadata under METADATA_KEY, so that a file that lost its manifest still tells w
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from common.errors import ModelError
+from common.config import Config
+from common.errors import ContractError, ModelError
+from common.feature_set import FeatureSet
+from common.features import FEATURES
+from common.onnx_file import metadata
 
 METADATA_KEY = "predictive_alpha"
 CLASSES = ("down", "flat", "up")
 OUTPUTS = ("probabilities", "logits")
-FILE_KEYS = ("sha256", "external", "golden")  #: in the file only: the metadata cannot hold them, or need not
+OPTIONAL_KEYS = ("parameters", "statistics")  #: left out where there are none
+FILE_KEYS = ("sha256", "external", "golden", "statistics")  #: in the file only: metadata cannot hold them, or need not
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Manifest:
     window: int  #: rows
     horizon_s: float  #: the move that it predicts
     classes: tuple[str, ...]  #: of the output's columns, in order
+    #: of fitted features: feature -> symbol -> numbers
+    parameters: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     output: str = ""  #: "probabilities", "logits", or empty: found out
     labels: tuple[Any, ...] = ()  #: keys of a ZipMap in the order of `classes`; empty: sorted
     normalisation: str = "inside"  #: the graph scales its own input
@@ -34,6 +42,8 @@ class Manifest:
     external: dict[str, str] = field(default_factory=dict)  #: external data file -> its sha256
     trained: dict[str, Any] = field(default_factory=dict)  #: source and span of the training data
     metrics: dict[str, Any] = field(default_factory=dict)  #: on data not trained on
+    #: of each column over the training rows: {"rows": n, "deciles": F lists of 9 numbers}; drift is measured against it
+    statistics: dict[str, Any] = field(default_factory=dict)
     golden: dict[str, Any] = field(default_factory=dict)  #: inputs [n, W, F], outputs [n, 2], tolerance
 
     @classmethod
@@ -59,7 +69,8 @@ class Manifest:
 
         for name, kind in (("name", str), ("schema", str), ("columns", list), ("window", int), ("classes", list),
                            ("horizon_s", (int, float)), ("output", str), ("labels", list), ("sha256", str),
-                           ("external", dict), ("trained", dict), ("metrics", dict), ("golden", dict)):
+                           ("parameters", dict), ("external", dict), ("trained", dict), ("metrics", dict),
+                           ("golden", dict), ("statistics", dict)):
             if name in tree and (not isinstance(tree[name], kind) or isinstance(tree[name], bool)):
                 raise refuse(name)
         for name in ("columns", "classes"):
@@ -88,6 +99,60 @@ class Manifest:
     def as_json(self, metadata: bool = False) -> str:
         """For the manifest file, or for the ONNX metadata: without file hashes and golden rows."""
         tree = dataclasses.asdict(self)
+        tree = {key: value for key, value in tree.items() if value or key not in OPTIONAL_KEYS}
         if metadata:
             tree = {key: value for key, value in tree.items() if key not in FILE_KEYS}
         return json.dumps(tree, indent=None if metadata else 1)
+
+
+def read(path: Path) -> Manifest:
+    """The manifest of the model at `path`, from the file beside it, else from its metadata; the model is not loaded.
+
+    Raises ModelError if there is none, or a file cannot be read."""
+    beside = path.with_suffix(".json")
+    try:
+        return Manifest.parse(beside.read_bytes(), str(beside))
+    except FileNotFoundError:
+        pass
+    try:
+        inside = metadata(path.read_bytes(), path).get(METADATA_KEY)
+    except OSError as error:
+        raise ModelError("cannot read the model", where=f"{path}: {error.strerror}",
+                         remedy="set inference.model to an .onnx file") from None
+    if inside is None:
+        raise no_manifest(path)
+    return Manifest.parse(inside, f"metadata of {path}")
+
+
+def no_manifest(path: Path) -> ModelError:
+    return ModelError("the model has no manifest",
+                      where=f"neither {path.with_suffix('.json')} nor metadata {METADATA_KEY!r}",
+                      remedy="python -m models.describe writes one")
+
+
+def features_of(manifest: Manifest, source: str) -> FeatureSet:
+    """The features that the model takes, as they are defined here.
+
+    Raises ModelError where one does not exist here, or the definitions are not those it was trained on."""
+    try:
+        features = FeatureSet.of(manifest.columns, manifest.parameters)
+    except ContractError as error:
+        raise ModelError(f"the model does not fit this version's features: {error.what}",
+                         where=f"{source}: {error.where}", remedy=error.remedy) from None
+    if manifest.schema != features.schema:
+        raise ModelError("the model was made for other columns, another order of them, or other definitions",
+                         where=f"{source}: model {manifest.schema[:16]}, the same names here {features.schema[:16]}",
+                         remedy="train it on this version's features")
+    return features
+
+
+def features_wanted(config: Config) -> FeatureSet:
+    """What the rows must carry: the features of the model that trades first, as they stand, then those of the one in
+    its shadow, then `feature.columns`."""
+    settings = config.inference
+    paths = [config.path(name) for name in (settings.model, settings.shadow) if name]
+    sets = [features_of(read(path), str(path)) for path in paths]
+    more = config.feature.columns
+    if more == ("all",):
+        more = tuple(feature.name for feature in FEATURES if not feature.fitted)
+    return FeatureSet.union([*sets, FeatureSet.of(more)])

@@ -28,7 +28,7 @@ import numpy as np
 import onnxruntime as ort
 
 from common.errors import ModelError
-from common.manifest import FILE_KEYS, METADATA_KEY, Manifest
+from common.manifest import FILE_KEYS, METADATA_KEY, Manifest, features_of, no_manifest
 from common.onnx_file import external_data
 
 CPU = "CPUExecutionProvider"
@@ -42,18 +42,16 @@ class Model:
     """A loaded model, warmed and checked. Made by `load`."""
 
     @classmethod
-    def load(cls, path: str | os.PathLike, columns: Sequence[str], schema_hash: str,
-             providers: Sequence[str] = (CPU,), allow_fallback: bool = False,
+    def load(cls, path: str | os.PathLike, providers: Sequence[str] = (CPU,), allow_fallback: bool = False,
              manifest: Manifest | None = None) -> "Model":
-        """The model at `path` for rows of these columns; `manifest` takes the place of the manifest file.
+        """The model at `path`; `manifest` takes the place of the manifest file.
 
-        Raises ModelError if a file is missing, corrupt or not the one that the manifest names, if columns,
-        schema, window, types, shapes, classes or golden rows do not fit, or if another provider than
-        `providers[0]` would run it and `allow_fallback` is False."""
-        return cls(Path(path), tuple(columns), schema_hash, tuple(providers), allow_fallback, manifest)
+        Raises ModelError if a file is missing, corrupt or not the one that the manifest names, if its features are not
+        defined here as they were where it was trained, if window, types, shapes, classes or golden rows do not fit, or
+        if another provider than `providers[0]` would run it and `allow_fallback` is False."""
+        return cls(Path(path), tuple(providers), allow_fallback, manifest)
 
-    def __init__(self, path: Path, columns: tuple[str, ...], schema_hash: str, providers: tuple[str, ...],
-                 allow_fallback: bool, manifest: Manifest | None) -> None:
+    def __init__(self, path: Path, providers: tuple[str, ...], allow_fallback: bool, manifest: Manifest | None) -> None:
         self.path = path = path.resolve()
         try:
             data = path.read_bytes()
@@ -71,9 +69,10 @@ class Model:
         self.providers: list[str] = self._session.get_providers()
         self.provider = self.providers[0]  #: the one really in use
         self.manifest = _manifest(path, self._session, manifest)
-        self._check_contract(columns, schema_hash, {n: hashlib.sha256(d).hexdigest() for n, d in external.items()})
-        self.name, self.window, self.columns = self.manifest.name, self.manifest.window, columns
-        self._shape = (self.window, len(columns))
+        self._check_contract({n: hashlib.sha256(d).hexdigest() for n, d in external.items()})
+        self.features = features_of(self.manifest, str(path))
+        self.name, self.window = self.manifest.name, self.manifest.window
+        self._shape = (self.window, len(self.features))
         self._bind_input()
         self._bind_output()
         self._warm_up()
@@ -114,7 +113,7 @@ class Model:
 
     # What follows runs at the start, or in the two methods above.
 
-    def _check_contract(self, columns: tuple[str, ...], schema_hash: str, external: dict[str, str]) -> None:
+    def _check_contract(self, external: dict[str, str]) -> None:
         told = self.manifest
         if told.sha256 and told.sha256 != self.sha256:
             raise ModelError("the model is not the file that its manifest describes",
@@ -123,13 +122,6 @@ class Model:
         if told.external and told.external != external:
             raise ModelError("the external data are not the files that the manifest describes",
                              where=f"{self.path}: {_short(external)}, manifest {_short(told.external)}")
-        if told.columns != columns:
-            raise ModelError("the model was made for other columns", where=f"{self.path}: "
-                             + _first_difference(told.columns, columns), remedy="train it on this version's features")
-        if told.schema != schema_hash:
-            raise ModelError("the model was made for other definitions of the same columns",
-                             where=f"{self.path}: model {told.schema[:16]}, pipeline {schema_hash[:16]}",
-                             remedy="train it on this version's features")
 
     def _bind_input(self) -> None:
         inputs = self._session.get_inputs()
@@ -302,8 +294,7 @@ def _manifest(path: Path, session: ort.InferenceSession, given: Manifest | None)
         manifest = given or Manifest.parse(beside.read_bytes(), str(beside))
     except FileNotFoundError:
         if metadata is None:
-            raise ModelError("the model has no manifest", where=f"neither {beside} nor metadata {METADATA_KEY!r}",
-                             remedy="python -m models.describe writes one") from None
+            raise no_manifest(path) from None
         return metadata
     if metadata is not None:
         for entry in dataclasses.fields(Manifest):
@@ -340,13 +331,6 @@ def _logistic(value: float) -> float:
         return 1.0 / (1.0 + math.exp(-value))
     weight = math.exp(value)
     return weight / (1.0 + weight)
-
-
-def _first_difference(model: tuple[str, ...], pipeline: tuple[str, ...]) -> str:
-    for i, (ours, theirs) in enumerate(zip(model, pipeline)):
-        if ours != theirs:
-            return f"column {i} is {ours!r} in the model, {theirs!r} in the pipeline"
-    return f"{len(model)} columns in the model, {len(pipeline)} in the pipeline"
 
 
 def _short(files: dict[str, str]) -> str:

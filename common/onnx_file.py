@@ -10,6 +10,19 @@ from pathlib import Path
 from common.errors import ModelError
 
 
+def metadata(data: bytes, path: Path) -> dict[str, str]:
+    """The metadata of a model: key -> value."""
+    found = {}
+    try:
+        for number, value in _fields(memoryview(data)):
+            if number == 14 and value is not None:
+                entry = {n: bytes(v).decode() for n, v in _fields(value) if v is not None}
+                found[entry.get(1, "")] = entry.get(2, "")
+    except (IndexError, UnicodeDecodeError):
+        raise ModelError("the model is not an ONNX file", where=str(path), remedy="export it again") from None
+    return found
+
+
 def external_data(data: bytes, path: Path) -> dict[str, bytes]:
     """Contents of the external data files that the model names, each a file in the model's own folder."""
     files: dict[str, bytes] = {}

@@ -164,23 +164,23 @@ class Rows(_Ring):
 
     @classmethod
     def create(cls, instance: str, symbols: Sequence[str], columns: Sequence[str], capacity: int,
-               schema: str, epoch: int, name: str = "rows") -> "Rows":
-        """`schema` is the hash of the feature declarations, which readers compare with their own; `epoch` that
-        of the books ring: rows of another stream of ticks are another block."""
+               table: str, epoch: int, name: str = "rows") -> "Rows":
+        """`table` is the hash of the table of features, which readers compare with their own; `epoch` that of the books
+        ring: rows of another stream of ticks are another block, as are rows of other columns."""
         count = len(symbols)
         size = _aligned(8 * count) + count * capacity * (8 * layout.META_WIDTH + 8 * len(columns))
         block = Block.create(instance, name, size, {
-            "ring": "rows", "meta": ["int64", layout.META_WIDTH], "columns": list(columns), "schema": schema,
+            "ring": "rows", "meta": ["int64", layout.META_WIDTH], "columns": list(columns), "table": table,
             "capacity": capacity, "symbols": list(symbols), "epoch": epoch})
         return cls(symbols, columns, capacity, epoch, block)
 
     @classmethod
-    def attach(cls, instance: str, columns: Sequence[str], schema: str, name: str = "rows") -> "Rows":
-        """Raises FileNotFoundError while no writer has made it, LayoutError naming what differs."""
-        block = Block.attach(instance, name, {"ring": "rows", "meta": ["int64", layout.META_WIDTH],
-                                              "columns": list(columns), "schema": schema})
+    def attach(cls, instance: str, table: str, name: str = "rows") -> "Rows":
+        """Raises FileNotFoundError while no writer has made it, LayoutError naming what differs. Which columns it has
+        stands in `columns`: a reader takes its own by their labels (`common.feature_set`)."""
+        block = Block.attach(instance, name, {"ring": "rows", "meta": ["int64", layout.META_WIDTH], "table": table})
         told = block.description
-        return cls(told["symbols"], columns, told["capacity"], told["epoch"], block)
+        return cls(told["symbols"], told["columns"], told["capacity"], told["epoch"], block)
 
     def window(self, symbol: int, last: int, length: int) -> np.ndarray:
         """The rows last - length + 1 .. last as a [length, F] view, nothing copied, nothing checked."""

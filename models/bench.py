@@ -11,7 +11,7 @@ import click
 import numpy as np
 from onnx import helper, numpy_helper
 
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.manifest import Manifest
 from models.export import graph, save
 
@@ -23,7 +23,7 @@ WINDOW, UNITS = 100, 16
 def main(out: Path) -> None:
     """Write the model of 100-row windows that the benchmark uses."""
     random = np.random.default_rng(100)
-    size = WINDOW * len(COLUMNS)
+    size = WINDOW * len(DEFAULT.names)
     weights = {
         "flat": np.array([-1, size]),
         "w1": (random.standard_normal((size, UNITS)) / size**0.5 / 10).astype(np.float32),
@@ -37,8 +37,8 @@ def main(out: Path) -> None:
              helper.make_node("Gemm", ["r", "w2", "b2"], ["z"]),
              helper.make_node("Softmax", ["z"], ["probabilities"], axis=-1)]
     model = graph(nodes, [numpy_helper.from_array(value, name) for name, value in weights.items()],
-                  ["N", WINDOW, len(COLUMNS)])
-    manifest = Manifest(out.stem, SCHEMA_HASH, COLUMNS, WINDOW, 30.0, ("down", "up"), "probabilities",
+                  ["N", WINDOW, len(DEFAULT.names)])
+    manifest = Manifest(out.stem, DEFAULT.schema, DEFAULT.names, WINDOW, 30.0, ("down", "up"), "probabilities",
                         trained={"data": "none: random weights, for measuring speed"})
     loaded = save(model, out, manifest)
     click.echo(f"{out}: window {loaded.window}, {out.stat().st_size:,} bytes")

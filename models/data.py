@@ -12,7 +12,7 @@ import numpy as np
 from common import layout, venues
 from common.clock import ManualClock
 from common.feature_rows import Features
-from common.features import COLUMNS
+from common.feature_set import DEFAULT
 from common.market import Market
 from common.ring import Books, Rows
 from common.synthetic import SyntheticMarket
@@ -47,7 +47,7 @@ def collect(venue: str, symbols: Sequence[str], frames: Iterable[tuple[int, byte
     """The rows that `frames`, (time_ns, frame) of a venue whose snapshots come in band, lead to: of each symbol the
     first warm row in each stretch of `every_s` seconds, since its neighbours tell little more."""
     clock = ManualClock()
-    books, rows = Books.private(symbols), Rows.private(symbols, COLUMNS)
+    books, rows = Books.private(symbols), Rows.private(symbols, DEFAULT.names)
     market, features = Market(venues.create(venue, symbols), books, clock, seed=0), Features(books, rows)
     step, latest = int(every_s * 1e9), [-1] * len(symbols)
     values: list[list[np.ndarray]] = [[] for _ in symbols]

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from common.errors import AlphaError
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.manifest import OUTPUTS, Manifest
 from common.model import Model
 from common.onnx_file import external_data
@@ -30,15 +30,15 @@ def main(path: Path, window: int, horizon: float, classes: str, output: str | No
         data = path.read_bytes()
         external = {name: hashlib.sha256(content).hexdigest() for name, content in external_data(data, path).items()}
         manifest = Manifest(
-            path.stem, SCHEMA_HASH, COLUMNS, window, horizon, tuple(classes.split(",")), output or "",
+            path.stem, DEFAULT.schema, DEFAULT.names, window, horizon, tuple(classes.split(",")), output or "",
             sha256=hashlib.sha256(data).hexdigest(), external=external)
         manifest = Manifest.parse(manifest.as_json(), "command line")
-        model = Model.load(path, COLUMNS, SCHEMA_HASH, manifest=manifest)
+        model = Model.load(path, manifest=manifest)
     except AlphaError as error:
         raise click.ClickException(str(error)) from None
     path.with_suffix(".json").write_text(manifest.as_json() + "\n")
     click.echo(f"{path.with_suffix('.json')}: window {model.window}, output {model.output}")
-    click.echo(f"input columns: {', '.join(COLUMNS)}")
+    click.echo(f"input columns: {', '.join(DEFAULT.names)}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.manifest import METADATA_KEY, Manifest
 from common.model import Model
 
@@ -40,7 +40,7 @@ def as_onnx(model: Any) -> ModelProto:
             flow = f"h{i}"
             nodes.append(helper.make_node("Relu", [f"z{i}"], [flow]))
     nodes.append(helper.make_node("Softmax", [f"z{len(layers) - 1}"], ["probabilities"], axis=-1))
-    return graph(nodes, weights, ["N", len(COLUMNS)])
+    return graph(nodes, weights, ["N", len(DEFAULT.names)])
 
 
 def graph(nodes: Sequence[Any], weights: Sequence[TensorProto], shape: Sequence[int | str]) -> ModelProto:
@@ -60,10 +60,10 @@ def save(model: ModelProto, path: Path, manifest: Manifest, golden: Sequence[np.
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     told = dataclasses.replace(manifest, sha256=hashlib.sha256(data).hexdigest())
-    answers = Model.load(path, COLUMNS, SCHEMA_HASH, manifest=told)
+    answers = Model.load(path, manifest=told)
     if len(golden):
         told = dataclasses.replace(told, golden={
             "inputs": [np.asarray(window).tolist() for window in golden],
             "outputs": [list(answers.predict(window)) for window in golden], "tolerance": 1e-5})
     path.with_suffix(".json").write_text(told.as_json() + "\n")
-    return Model.load(path, COLUMNS, SCHEMA_HASH)
+    return Model.load(path)

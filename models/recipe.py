@@ -28,7 +28,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common.config import Market
-from common.features import COLUMNS, SCHEMA_HASH, column
+from common.feature_set import DEFAULT
 from common.manifest import Manifest
 from models import score
 from models.data import Dataset, moves, split, synthetic
@@ -76,14 +76,14 @@ def main(minutes: float, fresh_minutes: float, seed: int, rate: float, out: Path
 
     name = _choose(seen, train, validation)
     model = _fit(CANDIDATES[name](), seen, train | validation)
-    plain = _fit(LogisticRegression(), seen, train | validation, [column(PLAIN)])
+    plain = _fit(LogisticRegression(), seen, train | validation, [DEFAULT.names.index(PLAIN)])
     spans = {"test span": seen.take(test), "another market": fresh}
     metrics = {where: _report(where, part, model, plain) for where, part in spans.items()}
 
     proto = as_onnx(model)
     golden = seen.data.values[np.flatnonzero(test)[:: max(1, test.sum() // GOLDEN)][:GOLDEN]]
     manifest = Manifest(
-        out.stem, SCHEMA_HASH, COLUMNS, 1, HORIZON_S, ("down", "up"), "probabilities",
+        out.stem, DEFAULT.schema, DEFAULT.names, 1, HORIZON_S, ("down", "up"), "probabilities",
         trained={"data": "common.synthetic", "symbols": list(symbols), "seed": seed, "rate": rate, "minutes": minutes,
                  "sample_s": SAMPLE_S, "rows": int((train | validation).sum()), "estimator": name,
                  "scikit-learn": sklearn.__version__},
@@ -149,12 +149,13 @@ def _report(where: str, part: _Labelled, model: Pipeline, plain: Pipeline) -> di
     """Print and return the figures of one span."""
     truth, values = part.truth, part.data.values
     p = model.predict_proba(values)[:, 1]
-    q = plain.predict_proba(values[:, [column(PLAIN)]])[:, 1]
+    q = plain.predict_proba(values[:, [DEFAULT.names.index(PLAIN)]])[:, 1]
     click.echo(f"\n{where}: {len(truth):,} rows, {truth.mean():.1%} up\n"
                f"  {'':<24} {'AUC':>5}   {'95 %':^13}   {'accuracy':>8}   {'95 %':^13}   {'Brier':>6}")
     found = {"model": (p, p), f"logistic on {PLAIN} alone": (q, q)}
     for name, feature in BASELINES.items():
-        found[name] = values[:, column(feature)], (values[:, column(feature)] > 0).astype(float)
+        ranking = values[:, DEFAULT.names.index(feature)]
+        found[name] = ranking, (ranking > 0).astype(float)
     figures: dict[str, Any] = {"rows": len(truth), "up": round(float(truth.mean()), 4)}
     for name, (ranking, guess) in found.items():
         auc, right = score.auc(truth, ranking), score.accuracy(truth, guess)

@@ -15,9 +15,11 @@ from common.clock import SystemClock
 from common.config import Config, load
 from common.dispatch import Assignment, Dispatcher
 from common.feature_rows import Features
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import FeatureSet
+from common.features import TABLE_HASH
 from common.layout import ROW_RUN
 from common.links import Network, Push, Tap
+from common.manifest import features_wanted
 from common.ring import Books, Rows
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
@@ -38,10 +40,10 @@ class Feature(Stage):
 
     name = "feature"
 
-    def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, worker_link, books_source=None,
-                 rows_sink=None) -> None:
+    def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, worker_link, features: FeatureSet,
+                 books_source=None, rows_sink=None) -> None:
         self._config, self._clock, self._telemetry = config, clock, telemetry
-        self._inbox, self._worker_link = inbox, worker_link
+        self._inbox, self._worker_link, self._columns = inbox, worker_link, features
         self._books_source = books_source or (lambda: Books.attach(config.instance.name))
         self._rows_sink = rows_sink or self._shared_rows
         self.books: Books | None = None
@@ -67,7 +69,7 @@ class Feature(Stage):
             if head:
                 self._features.rebuild(symbol, head)
         self._telemetry.tell({"waiting_for": "", "symbols": list(books.symbols),
-                              "dispatch": self._config.feature.dispatch, "schema": SCHEMA_HASH[:12]})
+                              "dispatch": self._config.feature.dispatch, "columns": len(self._columns)})
         return True
 
     def do_work(self) -> int:
@@ -108,7 +110,7 @@ class Feature(Stage):
     def _begin(self, books: Books) -> None:
         """Follow a stream of ticks from where its rows ring stands."""
         self.books, self.rows = books, self._rows_sink(books)
-        self._features = Features(books, self.rows)
+        self._features = Features(books, self.rows, self._columns)
         self._tag = books.tag
         self._ticks_heads, self._rows_heads = memoryview(books.heads), memoryview(self.rows.heads)
         self._meta = [memoryview(meta) for meta in self.rows.meta]
@@ -203,8 +205,8 @@ class Feature(Stage):
             self._lost = lost
 
     def _shared_rows(self, books: Books) -> Rows:
-        return Rows.create(self._config.instance.name, books.symbols, COLUMNS, self._config.ring.rows,
-                           SCHEMA_HASH, books.epoch)
+        return Rows.create(self._config.instance.name, books.symbols, self._columns.labels,
+                           self._config.ring.rows, TABLE_HASH, books.epoch)
 
 
 @click.command()
@@ -221,10 +223,12 @@ def feature(path: str | None) -> None:
     """
     with exit_on_error():
         config = load(path)
-        run("feature", config, lambda network, telemetry: _build(config, network, telemetry), COUNTERS, TIMERS)
+        features = features_wanted(config)  # a wrong model is refused before anything is bound
+        run("feature", config, lambda network, telemetry: _build(config, features, network, telemetry), COUNTERS,
+            TIMERS)
 
 
-def _build(config: Config, network: Network, telemetry: Telemetry) -> Feature:
+def _build(config: Config, features: FeatureSet, network: Network, telemetry: Telemetry) -> Feature:
     tap: Tap | None = network.tap("work", "feature") if config.tap.enabled else None
     return Feature(config, SystemClock(), telemetry, network.pull("ticks", "credits"),
-                   lambda worker: network.push(f"work-{worker}", tap))
+                   lambda worker: network.push(f"work-{worker}", tap), features)

@@ -16,8 +16,8 @@ import click
 from common.clock import SystemClock
 from common.config import Config, load
 from common.errors import ModelError
-from common.features import COLUMNS, SCHEMA_HASH
-from common.layout import ROW_KIND, ROW_RUN
+from common.features import TABLE_HASH
+from common.layout import ROW_KIND, ROW_RUN, ROW_VOL
 from common.links import Network
 from common.model import Model
 from common.ring import Rows
@@ -28,7 +28,6 @@ from common.wire import Credit, Prediction, Work, decode, encode, make
 COUNTERS = ("work", "rows", "predictions", "invalid", "cold", "model_errors", "stale_refs", "batches",
             "predictions_refused", "credits_refused")
 TIMERS = ("inference",)
-VOLATILITY = "vol_100"  #: the column that scales the size of an order
 
 _GREETING_NS = 100_000_000
 _log = logging.getLogger("inference")
@@ -42,14 +41,14 @@ class Inference(Stage):
         self.name = f"inference-{worker}"
         self._worker, self._clock, self._telemetry = worker, clock, telemetry
         self._work, self._credits, self._predictions = work, credits, predictions
-        self._rows_source = rows_source or (lambda: Rows.attach(config.instance.name, COLUMNS, SCHEMA_HASH))
+        self._rows_source = rows_source or (lambda: Rows.attach(config.instance.name, TABLE_HASH))
         self.model = model
         self.rows: Rows | None = None
         self._incarnation = clock.monotonic_ns()
         self._lease = 0
         self._quiet_since = 0
         self._spent: list[int] = []  # of the runs since the last message, for the histogram
-        self._volatility = COLUMNS.index(VOLATILITY)
+        self._places: slice | list[int] = []  # of the model's columns in the rows
 
     def on_start(self) -> bool:
         try:
@@ -57,7 +56,7 @@ class Inference(Stage):
         except FileNotFoundError:
             self._telemetry.tell({"waiting_for": "the rows ring, which feature makes"})
             return False
-        self._check_window()
+        self._fit()
         self._telemetry.tell({"waiting_for": "", "model": self.model.name, "provider": self.model.provider,
                               "window": self.model.window})
         self._greet()
@@ -115,19 +114,18 @@ class Inference(Stage):
         if meta[ROW_RUN] < length:
             self._telemetry.add("cold")
             return
-        window = rows.window(symbol, seq, length)
+        window = rows.window(symbol, seq, length)[:, self._places]
         try:
             p_up, p_down = model.predict(window)
         except ModelError as error:
             self._refuse(error, 1)
             return
-        volatility = float(window[-1, self._volatility])
         end = self._clock.monotonic_ns()
         if not rows.holds(symbol, seq - length + 1):
             self._telemetry.add("invalid")
             return
         self._spent.append(end - start)
-        predictions.append(self._prediction(item, meta, p_up, p_down, volatility, start, end))
+        predictions.append(self._prediction(item, meta, p_up, p_down, start, end))
 
     def _predict_run(self, item: Work, predictions: list[Prediction]) -> None:
         """Consecutive rows of one symbol as one batch."""
@@ -140,19 +138,19 @@ class Inference(Stage):
         self._telemetry.add("invalid", len(metas) - len(usable))
         if not usable:
             return
-        windows = [rows.window(symbol, seq, length) for seq, _ in usable]
+        places = self._places
+        windows = [rows.window(symbol, seq, length)[:, places] for seq, _ in usable]
         try:
             found = model.predict_batch(windows)
         except ModelError as error:
             self._refuse(error, len(usable))
             return
-        volatility = [float(window[-1, self._volatility]) for window in windows]
         end = self._clock.monotonic_ns()
         self._spent.append(end - start)
         self._telemetry.add("batches")
-        for (seq, meta), (p_up, p_down), vol in zip(usable, found.tolist(), volatility):
+        for (seq, meta), (p_up, p_down) in zip(usable, found.tolist()):
             if rows.holds(symbol, seq - length + 1):
-                predictions.append(self._prediction(item, meta, p_up, p_down, vol, start, end))
+                predictions.append(self._prediction(item, meta, p_up, p_down, start, end))
             else:
                 self._telemetry.add("invalid")
 
@@ -162,9 +160,10 @@ class Inference(Stage):
         if self._telemetry.get("model_errors") <= 10:
             _log.error("%s", error)
 
-    def _prediction(self, item: Work, meta: tuple[int, ...], p_up: float, p_down: float, volatility: float,
-                    start: int, end: int) -> Prediction:
+    def _prediction(self, item: Work, meta: tuple[int, ...], p_up: float, p_down: float, start: int,
+                    end: int) -> Prediction:
         seq, _, _, venue_id, event_ns, recv_ns, book_ns, row_ns, bid, ask, kind = meta[:ROW_KIND + 1]
+        volatility = meta[ROW_VOL] * 1e-9
         return make(Prediction, (item.symbol, self._worker, item.epoch, seq, venue_id, kind, event_ns, self.model.id,
                                  p_up, p_down, volatility, bid, ask, recv_ns, book_ns, row_ns, item.dispatched_ns,
                                  start, end))
@@ -181,7 +180,9 @@ class Inference(Stage):
             self._attach_again()
         self._credit(0, 0)
 
-    def _check_window(self) -> None:
+    def _fit(self) -> None:
+        """Whether these rows serve the model, and where its columns stand in them."""
+        self._places = self.model.features.places(self.rows.columns)
         if self.model.window > self.rows.capacity // 2:
             raise ModelError("the model's window is too long for the rows ring",
                              where=f"window {self.model.window}, ring.rows {self.rows.capacity}",
@@ -190,7 +191,7 @@ class Inference(Stage):
     def _attach_again(self) -> Rows | None:
         try:
             self.rows = self._rows_source()
-            self._check_window()
+            self._fit()
         except FileNotFoundError:
             self._telemetry.tell({"waiting_for": "the rows ring, which feature makes"})
         return self.rows
@@ -214,8 +215,7 @@ def inference(path: str | None, worker: int, check: bool) -> None:
         config = load(path)
         settings = config.inference
         # A wrong model is refused before anything is bound.
-        model = Model.load(config.path(settings.model), COLUMNS, SCHEMA_HASH, settings.providers,
-                           settings.allow_fallback)
+        model = Model.load(config.path(settings.model), settings.providers, settings.allow_fallback)
         if check:
             click.echo(f"{model.name}: window {model.window}, provider {model.provider}")
             return

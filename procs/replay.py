@@ -21,11 +21,11 @@ from common import captures, venues
 from common.clock import ManualClock
 from common.config import Config, load
 from common.errors import ConfigError
-from common.features import COLUMNS, SCHEMA_HASH
 from common.gateways import create
 from common.journal import Journal
 from common.layout import KIND_NAMES
 from common.links import LocalLink
+from common.manifest import features_wanted
 from common.market import Market
 from common.model import Model
 from common.overview import Overview
@@ -49,7 +49,8 @@ class Replay:
         venue = venues.create(config.market.venue, symbols)
         self.books = Books.private(symbols, config.ring.ticks)
         self.books.epoch = 1  # nothing of this run depends on when it is made
-        self.rows = Rows.private(symbols, COLUMNS, config.ring.rows, self.books.epoch)
+        features = features_wanted(config)
+        self.rows = Rows.private(symbols, features.labels, config.ring.rows, self.books.epoch)
         self.market = Market(venue, self.books, self.clock, seed=0)
         self.player = Player(self.market, venue, self.clock)
         self._inbox, self._work = LocalLink(), LocalLink()  # feature's: ticks and credits; the worker's
@@ -57,10 +58,9 @@ class Replay:
         telemetry = {name: Telemetry.private(name, module.COUNTERS, module.TIMERS) for name, module in (
             ("feature", feature_stage), ("inference-0", inference_stage), ("executor", executor_stage))}
         settings = config.inference
-        model = Model.load(config.path(settings.model), COLUMNS, SCHEMA_HASH, settings.providers,
-                           settings.allow_fallback)
+        model = Model.load(config.path(settings.model), settings.providers, settings.allow_fallback)
         self.feature = feature_stage.Feature(
-            config, self.clock, telemetry["feature"], self._inbox, lambda worker: self._work,
+            config, self.clock, telemetry["feature"], self._inbox, lambda worker: self._work, features,
             lambda: self.books, lambda books: self.rows)
         self.worker = inference_stage.Inference(
             config, self.clock, telemetry["inference-0"], 0, self._work, self._inbox, self._predictions, model,

@@ -4,7 +4,7 @@ import numpy as np
 
 from common import layout
 from common.feature_rows import Features
-from common.features import COLUMNS
+from common.feature_set import DEFAULT
 from common.ring import Books, Rows
 
 MS = 1_000_000
@@ -46,7 +46,7 @@ class Pipe:
 
     def __init__(self, capacity: int = 1024, rows: Rows | None = None, books: Books | None = None) -> None:
         self.books = books or Books.private(("X",), capacity)
-        self.rows = rows or Rows.private(("X",), COLUMNS, capacity)
+        self.rows = rows or Rows.private(("X",), DEFAULT.names, capacity)
         self.features = Features(self.books, self.rows)
 
     def publish(self, ticks: np.ndarray) -> None:

@@ -30,7 +30,7 @@ from websockets.asyncio.client import connect
 
 from common import placement
 from common.config import Config, load
-from common.features import COLUMNS, WARM_UP
+from common.feature_set import DEFAULT
 from common.telemetry import Telemetry
 from procs.bench.bed import TIMER, Bed, attached, instance_of
 from procs.bench.model import describe, session
@@ -50,7 +50,7 @@ class Symbol:
         self.mids = np.zeros(_MIDS)
         self.returns = np.zeros(100)
         self.flows = np.zeros(100)
-        self.rows = np.zeros((window, len(COLUMNS)), np.float32)
+        self.rows = np.zeros((window, len(DEFAULT.names)), np.float32)
         self.count = 0
 
     def on_book(self, message: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ class Pipeline:
         else:
             symbol.on_trade(message)
         mid = symbol.update()
-        if symbol.count < WARM_UP + self._window:
+        if symbol.count < DEFAULT.warm_up + self._window:
             return
         self._telemetry.add("rows")
         item = (name, mid, received, symbol.rows.copy())

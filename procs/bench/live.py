@@ -17,7 +17,7 @@ from typing import Any, Callable
 import numpy as np
 
 from common.config import Placement
-from common.features import WARM_UP
+from common.feature_set import DEFAULT
 from procs.bench.article import Article
 from procs.bench.bed import TIMER, Bed, cpu_s, latency_us, memory_mb, settled
 from procs.bench.floor import Floor
@@ -60,7 +60,7 @@ class Run:
 
     def warm_frames(self, window: int, symbols: int | None = None) -> int:
         """Enough for every symbol to be warm, though which of them moves is drawn by lot."""
-        return int(1.2 * (WARM_UP + window) * len(self.symbols[:symbols])) + 500
+        return int(1.2 * (DEFAULT.warm_up + window) * len(self.symbols[:symbols])) + 500
 
     def settings(self, model: Path, **more: Any) -> dict[str, Any]:
         return {"MARKET__SYMBOLS": self.symbols, "INFERENCE__MODEL": str(model), "INFERENCE__WORKERS": self.workers,

@@ -19,7 +19,7 @@ from common import captures, venues
 from common.clock import ManualClock, SystemClock
 from common.config import load
 from common.feature_rows import Features
-from common.features import COLUMNS
+from common.feature_set import DEFAULT
 from common.market import Market
 from common.overview import Overview
 from common.ring import Books, Rows
@@ -54,7 +54,7 @@ def frames(run: Run, folder: str) -> Part:
 
 
 def features(run: Run) -> Part:
-    part = Part("features", f"{len(COLUMNS)} features over history, one core")
+    part = Part("features", f"{len(DEFAULT.names)} features over history, one core")
     run.say("features")
     told = _child(run, "features")
     part.lines = [f"{told['ticks_per_s']:,.0f} ticks/s in runs, median of {told['passes']} passes; "
@@ -198,7 +198,7 @@ def _features() -> dict[str, Any]:
     last = int(books.heads[0])
 
     def fresh() -> Features:
-        return Features(books, Rows.private(symbols, COLUMNS, capacity, books.epoch))
+        return Features(books, Rows.private(symbols, DEFAULT.names, capacity, books.epoch))
 
     fresh().advance(0, last, 1)
     runs, single = [], []

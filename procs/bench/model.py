@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common import model as models
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.manifest import METADATA_KEY, Manifest
 
 _FLOAT, _IR, _OPSET = 1, 8, 17
@@ -21,7 +21,7 @@ def dense(path: Path, window: int = 1, hidden: int = 32, layers: int = 1, seed: 
     """A network from float32[N, window, F] to the probability of an up-move: one layer to `hidden` units, then
     `layers` times the same square one. Its weights are noise: it is as fast as a trained one, and predicts nothing."""
     random = np.random.default_rng(seed)
-    width = window * len(COLUMNS)
+    width = window * len(DEFAULT.names)
     weights = {
         "first": random.standard_normal((width, hidden)) / width**0.5,
         "square": random.standard_normal((hidden, hidden)) / hidden**0.5,
@@ -31,11 +31,11 @@ def dense(path: Path, window: int = 1, hidden: int = 32, layers: int = 1, seed: 
     for i in range(layers):
         nodes += [_node("MatMul", [f"h{i}", "square"], f"m{i}"), _node("Tanh", [f"m{i}"], f"h{i + 1}")]
     nodes += [_node("MatMul", [f"h{layers}", "last"], "logit"), _node("Sigmoid", ["logit"], "probability")]
-    shape = ("N", window, len(COLUMNS)) if window > 1 else ("N", len(COLUMNS))
+    shape = ("N", window, len(DEFAULT.names)) if window > 1 else ("N", len(DEFAULT.names))
     graph = (b"".join(_field(1, node) for node in nodes) + _field(2, b"bench")
              + b"".join(_field(5, _tensor(name, value)) for name, value in weights.items())
              + _field(11, _value("rows", shape)) + _field(12, _value("probability", ("N", 1))))
-    manifest = Manifest(name=path.stem, schema=SCHEMA_HASH, columns=COLUMNS, window=window, horizon_s=30.0,
+    manifest = Manifest(name=path.stem, schema=DEFAULT.schema, columns=DEFAULT.names, window=window, horizon_s=30.0,
                         classes=("up",), output="probabilities")
     path.write_bytes(_field(1, _IR) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, _OPSET))
                      + _field(14, _field(1, METADATA_KEY.encode()) + _field(2, manifest.as_json(True).encode())))

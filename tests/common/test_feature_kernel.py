@@ -7,7 +7,7 @@ import pytest
 
 from common import feature_kernel, layout
 from common.feature_rows import Features
-from common.features import COLUMNS, WARM_UP, column
+from common.feature_set import DEFAULT
 from common.ring import Books, Rows
 from tests.feature_ticks import BEGIN_NS, MAX, Pipe, make_tick, matrix, random_ticks
 
@@ -20,7 +20,7 @@ def runs(pipe: Pipe, count: int) -> list[int]:
 def test_a_run_counts_the_rows_whose_features_are_all_warm():
     pipe = Pipe()
     pipe.pass_on(random_ticks(600))
-    assert runs(pipe, 600) == [0] * (WARM_UP - 1) + list(range(1, 600 - WARM_UP + 2))
+    assert runs(pipe, 600) == [0] * (DEFAULT.warm_up - 1) + list(range(1, 600 - DEFAULT.warm_up + 2))
 
 
 def resynchronised(ticks: np.ndarray, at: int, seconds: float, invalid: int = 2) -> np.ndarray:
@@ -39,9 +39,10 @@ def test_a_book_found_again_late_begins_a_run_that_knows_nothing_of_the_time_bef
     ticks = resynchronised(random_ticks(1000), 400, 10.1, invalid)
     pipe = Pipe()
     pipe.pass_on(ticks)
-    until = 400 - invalid - WARM_UP + 1
-    assert runs(pipe, 1000) == ([0] * (WARM_UP - 1) + list(range(1, until + 1)) + [0] * (invalid + WARM_UP - 1)
-                                + list(range(1, 1000 - 400 - WARM_UP + 2)))
+    until = 400 - invalid - DEFAULT.warm_up + 1
+    assert runs(pipe, 1000) == ([0] * (DEFAULT.warm_up - 1) + list(range(1, until + 1))
+                                + [0] * (invalid + DEFAULT.warm_up - 1)
+                                + list(range(1, 1000 - 400 - DEFAULT.warm_up + 2)))
     assert pipe.rows.values[0][401:1001].tobytes() == matrix(ticks[400:]).tobytes()
 
 
@@ -49,8 +50,8 @@ def test_a_book_found_again_soon_is_warm_at_once_and_divides_the_run():
     ticks = resynchronised(random_ticks(1000), 400, 9.9)
     pipe = Pipe()
     pipe.pass_on(ticks)
-    until = 400 - 2 - WARM_UP + 1
-    assert runs(pipe, 1000) == [0] * (WARM_UP - 1) + list(range(1, until + 1)) + [0, 0] + list(range(1, 601))
+    until = 400 - 2 - DEFAULT.warm_up + 1
+    assert runs(pipe, 1000) == [0] * (DEFAULT.warm_up - 1) + list(range(1, until + 1)) + [0, 0] + list(range(1, 601))
 
 
 def test_a_bridge_counts_the_return_over_the_gap_but_not_its_square_nor_the_order_flow():
@@ -60,12 +61,12 @@ def test_a_bridge_counts_the_return_over_the_gap_but_not_its_square_nor_the_orde
                        flags=layout.FLAG_VALID | (layout.FLAG_RESET if i == 301 else 0)) for i in range(301, 320)]
     found = matrix(np.array([*before, lost, *after]))
     gap = 1e4 * math.log((2 * 10**10 + 2 * 10**7 + 4) / (2 * 10**10 + 5 * 10**5))
-    assert found[300, column("return_1")] == pytest.approx(gap, rel=1e-6)
-    assert found[310, column("return_50")] > 0.9 * gap
-    assert found[300, column("ofi_1")] == 0
-    small = found[298, column("vol_20")]
-    assert 0 < found[300, column("vol_20")] < small
-    assert found[319 - 1, column("vol_20")] < small
+    assert found[300, DEFAULT.names.index("return_1")] == pytest.approx(gap, rel=1e-6)
+    assert found[310, DEFAULT.names.index("return_50")] > 0.9 * gap
+    assert found[300, DEFAULT.names.index("ofi_1")] == 0
+    small = found[298, DEFAULT.names.index("vol_20")]
+    assert 0 < found[300, DEFAULT.names.index("vol_20")] < small
+    assert found[319 - 1, DEFAULT.names.index("vol_20")] < small
 
 
 def test_the_row_of_an_invalid_book_is_all_zeros_and_tells_what_the_tick_said():
@@ -81,7 +82,7 @@ def test_a_restart_after_a_bridge_continues_bit_for_bit():
     ticks = resynchronised(random_ticks(1000), 800, 2.0)
     before = Pipe(1024)
     before.pass_on(ticks[:900])
-    after = Pipe(1024, Rows.private(("X",), COLUMNS, 1024), before.books)
+    after = Pipe(1024, Rows.private(("X",), DEFAULT.names, 1024), before.books)
     after.features.rebuild(0, 900)
     for pipe in (before, after):
         pipe.publish(ticks[900:])
@@ -97,7 +98,7 @@ def test_without_usable_venue_times_nothing_is_bridged(before, after):
     ticks[300, layout.FLAGS] |= layout.FLAG_RESET
     pipe = Pipe()
     pipe.pass_on(ticks)
-    assert pipe.meta(301, layout.ROW_RUN) == 0 and pipe.meta(300 + WARM_UP, layout.ROW_RUN) == 1
+    assert pipe.meta(301, layout.ROW_RUN) == 0 and pipe.meta(300 + DEFAULT.warm_up, layout.ROW_RUN) == 1
 
 
 @pytest.mark.parametrize("stamp", [0, 301 - 1024, 301 + 1024], ids=["being written", "stale", "lapped"])
@@ -160,7 +161,7 @@ def test_a_row_carries_what_its_tick_said():
 
 def test_symbols_do_not_touch_one_another():
     ticks = random_ticks(900)
-    books, rows = Books.private(("X", "Y"), 1024), Rows.private(("X", "Y"), COLUMNS, 1024)
+    books, rows = Books.private(("X", "Y"), 1024), Rows.private(("X", "Y"), DEFAULT.names, 1024)
     features = Features(books, rows)
     for symbol, part in ((0, ticks[:600]), (1, ticks[600:])):
         books.ticks[symbol][1:len(part) + 1] = part

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from common import layout
 from common.errors import LayoutError
 from common.feature_rows import Features
-from common.features import COLUMNS, WARM_UP
+from common.feature_set import DEFAULT
 from common.ring import Books, Rows
 from tests.feature_ticks import Pipe, matrix, random_ticks
 
@@ -26,7 +26,7 @@ def test_a_restarted_process_continues_bit_for_bit(died_at):
     assert after.features.advance(0, died_at + 40, 0) == 40
     for seq in range(died_at + 1, died_at + 41):
         assert after.row(seq).tobytes() == expected[seq - 1].tobytes()
-        assert after.meta(seq, layout.ROW_RUN) >= min(died_at, 1024 - 40) - WARM_UP
+        assert after.meta(seq, layout.ROW_RUN) >= min(died_at, 1024 - 40) - DEFAULT.warm_up
     assert int(after.rows.heads[0]) == died_at + 40
 
 
@@ -53,7 +53,7 @@ def test_after_a_long_absence_the_run_begins_again():
     after.features.rebuild(0, 600)
     assert after.features.advance(0, 3000, 0) == 1024
     assert after.features.lost(0) == 3000 - 600 - 1024
-    assert after.meta(3000, layout.ROW_RUN) == 1024 - WARM_UP + 1
+    assert after.meta(3000, layout.ROW_RUN) == 1024 - DEFAULT.warm_up + 1
     assert after.row(3000).tobytes() == matrix(ticks[-1024:])[-1].tobytes()
 
 
@@ -76,7 +76,8 @@ def test_any_cut_into_bursts_gives_the_same_bits(sizes):
     assert pipe.rows.values[0][1:written + 1].tobytes() == matrix(ticks)[:written].tobytes()
 
 
-@pytest.mark.parametrize("symbols, columns", [(("Y",), COLUMNS), (("X",), COLUMNS[:-1]), (("X",), COLUMNS[::-1])])
+@pytest.mark.parametrize("symbols, columns", [
+    (("Y",), DEFAULT.names), (("X",), DEFAULT.names[:-1]), (("X",), DEFAULT.names[::-1])])
 def test_rings_that_do_not_belong_together_are_refused(symbols, columns):
     with pytest.raises(LayoutError, match="not made for these"):
         Features(Books.private(("X",), 16), Rows.private(symbols, columns, 16))

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from common import captures, feature_kernel, fixed, layout, venues
 from common.clock import ManualClock
 from common.feature_kernel import Column
-from common.features import COLUMNS, FEATURES, SCHEMA_HASH, WARM_UP, Feature, column, schema_hash
+from common.feature_set import DEFAULT
+from common.features import FEATURES, Feature, schema_hash
 from common.market import Market
 from common.ring import Books, Rows
 from tests.feature_ticks import BEGIN_NS, MAX, MS, Pipe, make_tick, matrix, random_ticks
@@ -203,7 +204,7 @@ def test_a_feature_equals_its_plain_reference_on_recorded_data(feature: Feature,
     levels, found = recorded
     assert len(found) > 4000
     expected = REFERENCES[feature.name](levels)
-    values = found[:, column(feature.name)]
+    values = found[:, DEFAULT.names.index(feature.name)]
     assert np.ptp(values) > 0
     np.testing.assert_allclose(values, expected, rtol=3e-6, atol=1e-7 * np.abs(expected).max())
 
@@ -217,31 +218,29 @@ def ragged() -> tuple[Levels, np.ndarray]:
 @each_feature
 def test_a_feature_equals_its_plain_reference_where_sides_are_absent(feature: Feature, ragged):
     expected = REFERENCES[feature.name](ragged[0])
-    values = ragged[1][:, column(feature.name)]
+    values = ragged[1][:, DEFAULT.names.index(feature.name)]
     np.testing.assert_allclose(values, expected, rtol=3e-6, atol=1e-7 * np.abs(expected).max())
 
 
 @each_feature
 def test_a_feature_depends_on_no_tick_before_its_warm_up(feature: Feature, ticks, recorded):
     start = 1000
-    later = matrix(ticks[start:start + 1200])[:, column(feature.name)]
-    whole = recorded[1][start:start + 1200, column(feature.name)]
+    later = matrix(ticks[start:start + 1200])[:, DEFAULT.names.index(feature.name)]
+    whole = recorded[1][start:start + 1200, DEFAULT.names.index(feature.name)]
     np.testing.assert_array_equal(later[feature.warm_up - 1:], whole[feature.warm_up - 1:])
-    assert feature.warm_up <= WARM_UP and feature.window_ticks < feature_kernel.HISTORY
+    assert feature.warm_up <= DEFAULT.warm_up and feature.window_ticks < feature_kernel.HISTORY
 
 
 def test_the_table_has_a_reference_for_each_column_and_the_kernel_computes_each():
-    assert len(COLUMNS) == len(set(COLUMNS)) == 24
-    assert set(COLUMNS) == set(REFERENCES) == set(Column.__members__)
-    with pytest.raises(ValueError, match="obi_7"):
-        feature_kernel.build((*COLUMNS[1:], "obi_7"), WARM_UP, SCHEMA_HASH)
+    assert len(DEFAULT.names) == len(set(DEFAULT.names)) == 24
+    assert set(DEFAULT.names) == set(REFERENCES) == set(Column.__members__)
 
 
 def test_the_schema_hash_changes_with_every_entry_of_the_table():
-    hashes = {SCHEMA_HASH, schema_hash(FEATURES[::-1]), schema_hash(FEATURES[:-1])}
+    hashes = {DEFAULT.schema, schema_hash(FEATURES[::-1]), schema_hash(FEATURES[:-1])}
     for name in Feature._fields:
         value = getattr(FEATURES[3], name)
-        changed = FEATURES[3]._replace(**{name: value + 1 if isinstance(value, int) else value + "'"})
+        changed = FEATURES[3]._replace(**{name: value + "'" if isinstance(value, str) else value + 1})
         hashes.add(schema_hash((*FEATURES[:3], changed, *FEATURES[4:])))
     assert len(hashes) == 3 + len(Feature._fields)
 
@@ -256,11 +255,11 @@ def test_the_books_of_the_pipeline_give_the_rows_of_the_books_of_this_test(recor
         else:
             market.on_frame(frame, recv_ns)
     count = market.counts.ticks
-    pipe = Pipe(8192, Rows.private(("BTCUSDT",), COLUMNS, 8192), books)
+    pipe = Pipe(8192, Rows.private(("BTCUSDT",), DEFAULT.names, 8192), books)
     assert pipe.features.advance(0, count, 0) == count
-    assert pipe.meta(count, layout.ROW_RUN) == count - WARM_UP + 1
-    compared = [column(name) for name in COLUMNS if name != "trade_age"]
-    warm = count - WARM_UP
+    assert pipe.meta(count, layout.ROW_RUN) == count - DEFAULT.warm_up + 1
+    compared = [DEFAULT.names.index(name) for name in DEFAULT.names if name != "trade_age"]
+    warm = count - DEFAULT.warm_up
     assert warm > 3500
     ours, theirs = pipe.rows.values[0][:count + 1][-warm:], recorded[1][-warm:]
     np.testing.assert_array_equal(ours[:, compared], theirs[:, compared])
@@ -317,26 +316,26 @@ def test_every_row_is_finite_on_any_book(found):
 ], ids=["empty", "bids only", "asks only", "locked", "crossed", "prices not above 0", "huge"])
 def test_a_degenerate_book_gives_the_stated_values(bids, asks, expected):
     row = matrix(np.array([make_tick(1, bids, asks)]))[0]
-    assert {name: row[column(name)] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert {name: row[DEFAULT.names.index(name)] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
 def test_prices_come_back_after_an_empty_book_without_a_jump():
     book = make_tick(1, [(10**10, 5)], [(10**10 + 2, 5)])
     higher = make_tick(3, [(10**11, 5)], [(10**11 + 2, 5)])
     found = matrix(np.array([book, make_tick(2, [], []), higher]))
-    assert found[2, column("return_10")] == found[2, column("vol_20")] == 0
+    assert found[2, DEFAULT.names.index("return_10")] == found[2, DEFAULT.names.index("vol_20")] == 0
 
 
 def test_a_sudden_jump_counts_for_the_stated_most():
     ticks = [make_tick(i, [(price, 5)], [(price + 2, 5)]) for i, price in enumerate([10**10, 2 * 10**10])]
     row = matrix(np.array(ticks))[1]
-    assert row[column("return_1")] == pytest.approx(1e4 * math.log(2), rel=1e-6)
-    assert row[column("vol_20")] == pytest.approx(1e4 * math.sqrt(2.0**-10 / 20), rel=1e-6)
+    assert row[DEFAULT.names.index("return_1")] == pytest.approx(1e4 * math.log(2), rel=1e-6)
+    assert row[DEFAULT.names.index("vol_20")] == pytest.approx(1e4 * math.sqrt(2.0**-10 / 20), rel=1e-6)
 
 
 def test_a_trade_ages_in_venue_time_and_is_forgotten_after_250_ticks():
     first = make_tick(1, [(100, 5)], [(101, 5)], traded=7, event_ns=BEGIN_NS)
     quiet = [make_tick(i, [(100, 5)], [(101, 5)], event_ns=BEGIN_NS + i * 50 * MS) for i in range(1, 400)]
-    age = matrix(np.array([first, *quiet]))[:, column("trade_age")]
+    age = matrix(np.array([first, *quiet]))[:, DEFAULT.names.index("trade_age")]
     np.testing.assert_allclose(age[:250], np.arange(250) * 0.05, rtol=1e-6)
     assert (age[250:] == 60).all()

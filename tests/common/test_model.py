@@ -11,10 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from common.errors import ModelError
+from common.feature_set import DEFAULT, FeatureSet
 from common.manifest import METADATA_KEY, Manifest
 from common.model import CPU, Model
 
-COLUMNS = ("a", "b", "c", "d")
+FEATURES = FeatureSet.of(DEFAULT.names[:4])
+COLUMNS = FEATURES.names
 WIDTH = len(COLUMNS)
 TWO, THREE = ("down", "up"), ("down", "flat", "up")
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
@@ -73,11 +75,11 @@ def make(path: Path, *, window: int = 1, shape: list | None = None, columns: int
 
 
 def manifest(window: int = 1, classes: tuple = TWO, **more) -> Manifest:
-    return Manifest("test", "schema", COLUMNS, window, 30.0, classes, **more)
+    return Manifest("test", FEATURES.schema, COLUMNS, window, 30.0, classes, **more)
 
 
 def load(path: Path, told: Manifest | None = None, **more) -> Model:
-    return Model.load(path, COLUMNS, "schema", manifest=told, **more)
+    return Model.load(path, manifest=told, **more)
 
 
 def expected(windows: np.ndarray, columns: int = 2) -> np.ndarray:
@@ -332,7 +334,7 @@ def test_published_models_load_and_reproduce_their_reference(recordings, name, w
     folder = recordings / "onnx_models"
     columns = tuple(f"level_{i}" for i in range(40))
     told = Manifest(name, "fi-2010", columns, window, 10.0, ("up", "flat", "down"))
-    model = Model.load(folder / f"{name}.onnx", columns, "fi-2010", manifest=told)
+    model = Model.load(folder / f"{name}.onnx", manifest=told)
     reference = np.load(folder / "reference_io.npz")
     outputs = reference[f"{name}__out"].reshape(-1, 3).astype(float)
     truth = (outputs if output == "probabilities" else softmax(outputs))[:, [0, 2]]
@@ -350,5 +352,5 @@ def test_the_id_of_a_model_with_external_data_follows_those_too(recordings, tmp_
             data = bytearray((recordings / "onnx_models" / name).read_bytes())
             data[100] ^= change if name.endswith("data") else 0
             (tmp_path / name).write_bytes(data)
-        ids.add(Model.load(tmp_path / "cflob.onnx", columns, "fi-2010", manifest=told).id)
+        ids.add(Model.load(tmp_path / "cflob.onnx", manifest=told).id)
     assert len(ids) == 2

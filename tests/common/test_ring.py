@@ -75,9 +75,9 @@ def test_both_rings_are_shared_between_writer_and_reader(instance):
     assert reader.symbols == ("A", "B") and reader.tag == books.tag and reader.newest(1) == books.newest(1)
     rows = Rows.create(instance, ["A"], ["x", "y"], 1024, "hash", books.epoch)
     write_row(rows, 9)
-    assert Rows.attach(instance, ["x", "y"], "hash").window(0, 9, 1).tolist() == [[9, 9]]
+    assert Rows.attach(instance, "hash").window(0, 9, 1).tolist() == [[9, 9]]
     with pytest.raises(LayoutError, match="schema"):
-        Rows.attach(instance, ["x", "y"], "another")
+        Rows.attach(instance, "another")
     rows.close()
     books.close()
     assert reader.retired and shm.leaked(instance) == []
@@ -85,7 +85,7 @@ def test_both_rings_are_shared_between_writer_and_reader(instance):
 
 def test_rows_of_another_stream_are_another_block(instance):
     first = Rows.create(instance, ["A"], ["x"], 1024, "hash", epoch=1)
-    reader = Rows.attach(instance, ["x"], "hash")
+    reader = Rows.attach(instance, "hash")
     import os
 
     os.close(first.block._lock_fd)  # as if its writer had been killed

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import models
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.model import Model
 from models import bench
 
@@ -15,9 +15,9 @@ SHIPPED = Path(models.__file__).with_name("bench_w100.onnx")
 
 
 def test_the_model_that_ships_is_one_for_this_version():
-    model = Model.load(SHIPPED, COLUMNS, SCHEMA_HASH)
+    model = Model.load(SHIPPED)
     assert (model.name, model.window, model.batch_exact) == ("bench_w100", bench.WINDOW, True)
-    assert sum(model.predict(np.zeros((bench.WINDOW, len(COLUMNS)), np.float32))) == pytest.approx(1)
+    assert sum(model.predict(np.zeros((bench.WINDOW, len(DEFAULT.names)), np.float32))) == pytest.approx(1)
 
 
 def test_it_is_made_again_byte_for_byte(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.features import COLUMNS, WARM_UP, column
+from common.feature_set import DEFAULT
 from common.synthetic import SyntheticMarket
 from models.data import Dataset, collect, moves, split, synthetic
 
@@ -17,12 +17,12 @@ def data() -> Dataset:
 
 
 def test_rows_are_warm_sampled_once_a_stretch_and_in_order(data):
-    assert data.values.shape == (len(data), len(COLUMNS)) and data.values.dtype == np.float32
+    assert data.values.shape == (len(data), len(DEFAULT.names)) and data.values.dtype == np.float32
     assert np.isfinite(data.values).all() and set(data.symbol.tolist()) == {0, 1}
     for symbol in (0, 1):
         time = data.time_ns[data.symbol == symbol]
         assert (np.diff(time // (S // 2)) >= 1).all()
-        assert len(time) > 2 * (60 - WARM_UP / 100) * 0.9
+        assert len(time) > 2 * (60 - DEFAULT.warm_up / 100) * 0.9
         assert len(data.ways[symbol][0]) > 5000
     assert data.ticks == sum(way.shape[1] for way in data.ways)
 
@@ -67,7 +67,7 @@ def test_book_imbalance_tells_the_future_of_the_synthetic_market(data):
     """The label has the right sign: a heavy bid is followed by a rise more often than not."""
     move = moves(data, 5.0)
     known = ~np.isnan(move)
-    assert np.corrcoef(data.values[known, column("obi_10")], move[known])[0, 1] > 0.05
+    assert np.corrcoef(data.values[known, DEFAULT.names.index("obi_10")], move[known])[0, 1] > 0.05
 
 
 def test_spans_follow_one_another_with_an_embargo_between():

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import models
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.model import Model
 from models import describe
 
@@ -28,10 +28,10 @@ def run(path: Path, *arguments: str) -> Result:
 
 def test_a_fitting_model_is_described(mine):
     result = run(mine, "--window", "100", "--horizon", "10", "--classes", "up,down")
-    assert result.exit_code == 0 and "output probabilities" in result.output and COLUMNS[0] in result.output
+    assert result.exit_code == 0 and "output probabilities" in result.output and DEFAULT.names[0] in result.output
     told = json.loads(mine.with_suffix(".json").read_text())
-    assert (told["window"], told["horizon_s"], told["schema"]) == (100, 10.0, SCHEMA_HASH)
-    assert Model.load(mine, COLUMNS, SCHEMA_HASH).manifest.classes == ("up", "down")
+    assert (told["window"], told["horizon_s"], told["schema"]) == (100, 10.0, DEFAULT.schema)
+    assert Model.load(mine).manifest.classes == ("up", "down")
 
 
 @pytest.mark.parametrize("arguments, said", [

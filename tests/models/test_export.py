@@ -11,12 +11,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.manifest import Manifest
 from common.model import Model
 from models.export import as_onnx, save
 
-WIDTH = len(COLUMNS)
+WIDTH = len(DEFAULT.names)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def truth(rows) -> np.ndarray:
 
 
 def manifest(**more) -> Manifest:
-    return Manifest("m", SCHEMA_HASH, COLUMNS, 1, 30.0, ("down", "up"), **more)
+    return Manifest("m", DEFAULT.schema, DEFAULT.names, 1, 30.0, ("down", "up"), **more)
 
 
 @pytest.mark.parametrize("estimator", [
@@ -66,7 +66,7 @@ def test_what_a_general_converter_writes_is_accepted(tmp_path, rows, truth, esti
     proto = to_onnx(trained, rows[:1], target_opset={"": 17, "ai.onnx.ml": 3},
                     options={id(trained): {"zipmap": zipmap}})
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-    model = Model.load(tmp_path / "m.onnx", COLUMNS, SCHEMA_HASH, manifest=manifest())
+    model = Model.load(tmp_path / "m.onnx", manifest=manifest())
     found = model.predict_batch(rows[:50, None, :])
     np.testing.assert_allclose(found, trained.predict_proba(rows[:50])[:, ::-1], atol=1e-5)
     assert found.tolist() == [list(model.predict(row[None])) for row in rows[:50]]

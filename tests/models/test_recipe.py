@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import models
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.model import Model
 from models import recipe
 
@@ -15,13 +15,13 @@ SHIPPED = Path(models.__file__).with_name("default.onnx")
 
 
 def test_the_model_that_ships_is_one_for_this_version():
-    model = Model.load(SHIPPED, COLUMNS, SCHEMA_HASH)
+    model = Model.load(SHIPPED)
     assert (model.name, model.window, model.batch_exact) == ("default", 1, True)
-    assert sum(model.predict(np.zeros((1, len(COLUMNS)), np.float32))) == pytest.approx(1)
+    assert sum(model.predict(np.zeros((1, len(DEFAULT.names)), np.float32))) == pytest.approx(1)
 
 
 def test_it_is_better_than_its_baselines_on_data_that_it_has_not_seen():
-    metrics = Model.load(SHIPPED, COLUMNS, SCHEMA_HASH).manifest.metrics
+    metrics = Model.load(SHIPPED).manifest.metrics
     for where in ("test span", "another market"):
         figures = metrics[where]
         ours = figures["model"]
@@ -36,6 +36,6 @@ def test_the_recipe_runs_from_end_to_end_and_the_model_that_it_makes_loads(tmp_p
     assert result.exit_code == 0, result.output
     for part in ("chosen:", "test span", "another market", "calibration", "largest difference to scikit-learn"):
         assert part in result.output
-    told = Model.load(out, COLUMNS, SCHEMA_HASH).manifest
+    told = Model.load(out).manifest
     assert told.trained["seed"] == 3 and told.horizon_s == 30.0 and len(told.golden["inputs"]) == recipe.GOLDEN
     assert set(told.metrics) == {"test span", "another market"}

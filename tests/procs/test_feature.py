@@ -7,7 +7,8 @@ from common import layout
 from common.clock import ManualClock
 from common.config import Config, Instance
 from common.config import Feature as Settings
-from common.features import COLUMNS, SCHEMA_HASH, WARM_UP
+from common.feature_set import DEFAULT
+from common.features import TABLE_HASH
 from common.links import LocalLink
 from common.ring import Books, Rows
 from common.telemetry import Telemetry
@@ -16,7 +17,7 @@ from procs.feature import COUNTERS, TIMERS, Feature
 from tests.ticks import write_ticks
 
 WINDOW = 5
-WARM = WARM_UP + WINDOW - 1  # ticks until the first row that may be predicted
+WARM = DEFAULT.warm_up + WINDOW - 1  # ticks until the first row that may be predicted
 
 
 class Bench:
@@ -25,7 +26,7 @@ class Bench:
     def __init__(self, dispatch: str = "newest", max_batch: int = 8, symbols=("A", "B"), capacity: int = 2048) -> None:
         self.clock = ManualClock(1_000_000_000)
         self.books = Books.private(symbols, capacity)
-        self.rows = Rows.private(symbols, COLUMNS, capacity, self.books.epoch)
+        self.rows = Rows.private(symbols, DEFAULT.names, capacity, self.books.epoch)
         self.inbox = LocalLink()
         self.work: dict[int, LocalLink] = {}
         self.config = Config(feature=Settings(dispatch=dispatch, lease_ms=100.0, max_batch=max_batch))
@@ -33,7 +34,7 @@ class Bench:
         self.stage = self.make()
 
     def make(self) -> Feature:
-        stage = Feature(self.config, self.clock, self.telemetry, self.inbox, self.link,
+        stage = Feature(self.config, self.clock, self.telemetry, self.inbox, self.link, DEFAULT,
                         lambda: self.books, lambda books: self.rows)
         assert stage.on_start()
         return stage
@@ -197,12 +198,13 @@ def test_a_stream_that_begins_anew_is_followed(instance):
     config = Config(instance=Instance(name=instance))
     clock, inbox = ManualClock(1), LocalLink()
     books = Books.create(instance, ("A",), 1024)
-    stage = Feature(config, clock, Telemetry.private("feature", COUNTERS, TIMERS), inbox, lambda worker: LocalLink())
+    stage = Feature(config, clock, Telemetry.private("feature", COUNTERS, TIMERS), inbox, lambda worker: LocalLink(),
+                    DEFAULT)
     assert stage.on_start()
     write_ticks(books, 0, 5)
     inbox.send(encode([TickRef(0, books.tag, 5, 0, 0)]))
     stage.do_work()
-    old = Rows.attach(instance, COLUMNS, SCHEMA_HASH)
+    old = Rows.attach(instance, TABLE_HASH)
     books.close()
     clock.set(10_000_000)
     stage.do_work()  # nothing to attach to yet

@@ -10,7 +10,7 @@ from common.clock import ManualClock
 from common.config import Config
 from common.errors import ModelError
 from common.feature_rows import Features
-from common.features import COLUMNS, SCHEMA_HASH, WARM_UP
+from common.feature_set import DEFAULT
 from common.links import LocalLink
 from common.model import Model
 from common.ring import Books, Rows
@@ -24,7 +24,7 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 
 @pytest.fixture(scope="module", params=["default.onnx", "bench_w100.onnx"])
 def model(request) -> Model:
-    return Model.load(MODELS / request.param, COLUMNS, SCHEMA_HASH)
+    return Model.load(MODELS / request.param)
 
 
 class Bench:
@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self, model: Model, capacity: int = 1024) -> None:
         self.books = Books.private(("A", "B"), capacity)
-        self.rows = Rows.private(("A", "B"), COLUMNS, capacity, self.books.epoch)
+        self.rows = Rows.private(("A", "B"), DEFAULT.names, capacity, self.books.epoch)
         self.features = Features(self.books, self.rows)
         self.clock = ManualClock(5)
         self.work, self.credits, self.predictions = LocalLink(), LocalLink(), LocalLink()
@@ -64,7 +64,7 @@ class Bench:
 
 
 def warm(model: Model) -> int:
-    return WARM_UP + model.window - 1
+    return DEFAULT.warm_up + model.window - 1
 
 
 def test_a_prediction_carries_the_stamps_and_prices_of_its_row(model):
@@ -79,7 +79,7 @@ def test_a_prediction_carries_the_stamps_and_prices_of_its_row(model):
     assert (found.row_ns, found.dispatched_ns, found.start_ns) == (7, 6, 5)
     assert found.model == model.id
     assert (found.p_up, found.p_down) == model.predict(bench.rows.window(1, head, model.window))
-    assert found.vol == bench.rows.window(1, head, 1)[0, COLUMNS.index("vol_100")]
+    assert found.vol == bench.rows.window(1, head, 1)[0, DEFAULT.names.index("vol_100")]
 
 
 def test_each_message_of_work_is_answered_by_one_credit(model):
@@ -149,7 +149,7 @@ def test_a_new_stream_is_found_when_work_names_it(model):
     bench = Bench(model)
     bench.books = Books.private(("A", "B"), 1024)
     bench.books.epoch += 1
-    bench.rows = Rows.private(("A", "B"), COLUMNS, 1024, bench.books.epoch)
+    bench.rows = Rows.private(("A", "B"), DEFAULT.names, 1024, bench.books.epoch)
     bench.features = Features(bench.books, bench.rows)
     head = bench.tick(0, warm(model))
     assert len(bench.ask((0, head, head))) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common import shm
-from common.features import COLUMNS, SCHEMA_HASH
+from common.features import TABLE_HASH
 from common.journal import Reader
 from common.links import Network
 from common.matching import Matching
@@ -201,7 +201,7 @@ def test_a_recording_runs_live_and_replays_to_the_same_bits(start, instance, run
             message = listener.recv(200)
             if message is None:
                 continue
-            rows = rows or Rows.attach(instance, COLUMNS, SCHEMA_HASH)
+            rows = rows or Rows.attach(instance, TABLE_HASH)
             for found in decode(message, Prediction):
                 row = rows.window(0, found.seq, 1).tobytes()
                 if rows.holds(0, found.seq):

@@ -11,7 +11,7 @@ from common.capture_lines import Connect, Disconnect, Header, Http, Missed, Stat
 from common.clock import ManualClock
 from common.config import Config
 from common.errors import ConfigError
-from common.features import COLUMNS, WARM_UP
+from common.feature_set import DEFAULT
 from common.market import Market
 from common.ring import Books
 from common.synthetic import SyntheticMarket
@@ -42,7 +42,7 @@ def test_twice_the_same_input_gives_the_same_bytes(session, instance, tmp_path, 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() and said[0] == said[1]
     found = [json.loads(line) for line in (tmp_path / "one").read_text().splitlines()]
     assert len(found) > 1000 and {line["symbol"] for line in found} == {"BTC-USD", "AAPL"}
-    assert all(len(line["row"]) == len(COLUMNS) and 0 <= line["p_up"] <= 1 for line in found)
+    assert all(len(line["row"]) == len(DEFAULT.names) and 0 <= line["p_up"] <= 1 for line in found)
     told = json.loads(said[0])
     assert told["ticks"] == told["rows"] and told["gaps"] == told["skipped"] == told["superseded"] == 0
     assert told["decisions"] == told["predictions"] == len(found) and told["orders"] > 0
@@ -58,7 +58,7 @@ def test_every_warm_tick_is_predicted_once_and_in_order(session):
             assert np.isfinite(replay.rows.window(found.symbol, found.seq, 1)).all()
     for symbol, sequences in seen.items():
         head = int(replay.books.heads[symbol])
-        assert sequences == list(range(WARM_UP + replay.worker.model.window - 1, head + 1))
+        assert sequences == list(range(DEFAULT.warm_up + replay.worker.model.window - 1, head + 1))
     replay.close()
 
 

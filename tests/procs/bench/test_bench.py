@@ -13,7 +13,7 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
 from common.clock import SystemClock
-from common.features import COLUMNS, SCHEMA_HASH
+from common.feature_set import DEFAULT
 from common.model import Model
 from common.shm import SHM_DIR
 from common.synthetic import SyntheticMarket
@@ -125,14 +125,14 @@ def test_the_source_lets_a_slow_reader_wait_and_says_for_how_long(bed, tape):
 @pytest.mark.parametrize("window", [1, 20])
 def test_a_written_model_is_one_that_workers_accept(tmp_path, window):
     path = dense(tmp_path / "m.onnx", window=window, hidden=8, layers=2)
-    model = Model.load(path, COLUMNS, SCHEMA_HASH)
-    rows = np.random.default_rng(1).standard_normal((window, len(COLUMNS))).astype(np.float32)
+    model = Model.load(path)
+    rows = np.random.default_rng(1).standard_normal((window, len(DEFAULT.names))).astype(np.float32)
     up, down = model.predict(rows)
     assert 0 < up < 1 and up + down == pytest.approx(1)
     assert describe(path) == {"file": "m.onnx", "window": window, "bytes": path.stat().st_size}
     for defaults in (False, True):
         bare = session(path, defaults)
-        shape = (1, window, len(COLUMNS)) if window > 1 else (1, len(COLUMNS))
+        shape = (1, window, len(DEFAULT.names)) if window > 1 else (1, len(DEFAULT.names))
         assert float(bare.run(None, {"rows": rows.reshape(shape)})[0].ravel()[0]) == pytest.approx(up)
 
 
