@@ -316,6 +316,8 @@ class Market:
 
     def take_refs(self) -> list[TickRef]:
         """One ref to the newest tick of each symbol that moved since the last call."""
+        if not self._moved:
+            return []
         tag = self._books.tag
         refs = [TickRef(symbol.slot, tag, symbol.seq, symbol.recv_ns, symbol.book_ns) for symbol in self._moved]
         for symbol in self._moved:

@@ -13,7 +13,8 @@ a book that is not valid here is not valid there. Beside it stand a few sums ove
 
 A reconnection that the recording tells of is no flaw: the books are invalid for so long, and nobody is misled.
 
-Two clocks stamp an event: the venue's when it happened, the recorder's when its frame came. `Clocks` compares them.
+Two clocks stamp an event, the venue's when it happened and the recorder's when its frame came: `common.skew` compares
+them.
 
 Cost: about 2 us a frame beyond the market's own; with reading, 110,000 frames a second in all. Memory does not grow
 with the length of a recording.
@@ -34,6 +35,7 @@ from common.layout import ASK_PX, BID_PX, TICK_WIDTH
 from common.market import Market, State
 from common.player import Player
 from common.ring import Books
+from common.skew import Clocks
 
 SCHEMA = 1  #: of the report; entries are added under the same number, and never change their meaning
 OK, FLAWED, UNUSABLE = "ok", "flawed", "unusable"
@@ -44,9 +46,6 @@ QUIET_S = 10.0  #: a silence worth a note, where the venue promises nothing
 _TICKS = 4096  #: of each symbol, for quotes that come late
 _RECENT = 4096  #: trade ids per symbol among which a duplicate is looked for
 _S = 1_000_000_000
-
-#: venues that number the trades of a symbol one by one
-CONTIGUOUS = frozenset({"binance-coinm", "binance-spot", "binance-usdm"})
 
 #: counts of the market that end the validity of a book, or may
 _TROUBLES = ("gaps", "crossed", "malformed", "quote_mismatches", "checksum_mismatches", "lost", "venue_errors")
@@ -84,69 +83,6 @@ class Findings:
     def report(self) -> dict[str, Any]:
         return {"count": self.count, "total_s": self.total_ns / _S, "longest_s": self.longest_ns / _S,
                 "first": self.first}
-
-
-class Clocks:
-    """How far the recorder's clock stands ahead of the venue's: recv - event of each delta and trade.
-
-    `median_ms` is that of all events, to 0.1 ms. The lower envelope shows the clocks rather than the traffic: of each
-    10 s it takes the 1 % quantile, that is the frames that were least delayed, but not the one odd stamp; and
-    `envelope_ms` is the median of these. `drift_ms_per_hour` is the slope of the envelope: the median of the slopes
-    between its points at least a third of the recording apart (after Theil and Sen), so that some minutes of a
-    network gone slow do not move it; None below 60 s.
-
-    What it cannot tell: one way only is measured, so the offset of the clocks and the shortest way of a frame
-    are one number. An envelope of -1,400 ms proves that the recorder's clock was behind by at least that much; one
-    of +20 ms may be a good clock and a way of 20 ms, or a clock 15 ms ahead and a way of 5. Nor can it see what
-    the venue's own stamp leaves out: most round to a millisecond, and some stamp before they queue."""
-
-    WINDOW_NS = 10 * _S
-    STEP_NS = 100_000  #: resolution of the median
-    _BINS = 1 << 16
-    _LEAST = 20  #: events of a window from which an envelope is taken
-
-    def __init__(self) -> None:
-        self.pending: list[int] = []  #: recv - event of the window in hand: appended by the judge
-        self._from_ns = 0
-        self._bins: dict[int, int] = {}
-        self._lows: list[tuple[int, float]] = []
-
-    def turn(self, recv_ns: int) -> None:
-        """A window may have ended."""
-        if self.pending:
-            values = np.array(self.pending, np.int64)
-            self.pending.clear()
-            if len(self._bins) < self._BINS:  # a hostile stream has no median worth its memory
-                keys, counts = np.unique(values // self.STEP_NS, return_counts=True)
-                for key, count in zip(keys.tolist(), counts.tolist()):
-                    self._bins[key] = self._bins.get(key, 0) + count
-            if len(values) >= self._LEAST:
-                self._lows.append((self._from_ns, float(np.quantile(values, 0.01))))
-                if len(self._lows) > 4096:  # half a day: from here on, every other one
-                    del self._lows[::2]
-        self._from_ns = recv_ns
-
-    def report(self) -> dict[str, Any]:
-        """None in place of what there are too few events for."""
-        if not self._bins:
-            return {"events": 0, "median_ms": None, "envelope_ms": None, "drift_ms_per_hour": None}
-        keys = np.array(sorted(self._bins))
-        counts = np.cumsum([self._bins[key] for key in keys.tolist()])
-        median = keys[np.searchsorted(counts, counts[-1] / 2)] * self.STEP_NS
-        lows = np.array(self._lows).reshape(-1, 2)
-        return {"events": int(counts[-1]), "median_ms": round(median / 1e6, 1),
-                "envelope_ms": round(float(np.median(lows[:, 1])) / 1e6, 3) if len(lows) else None,
-                "drift_ms_per_hour": self._drift(lows)}
-
-    @staticmethod
-    def _drift(lows: np.ndarray) -> float | None:
-        lows = lows[::max(1, len(lows) // 500)]
-        if len(lows) < 3 or lows[-1, 0] - lows[0, 0] < 60 * _S:
-            return None
-        apart = lows[:, 0][None] - lows[:, 0][:, None]
-        far = apart >= (lows[-1, 0] - lows[0, 0]) / 3
-        slopes = (lows[:, 1][None] - lows[:, 1][:, None])[far] / apart[far]
-        return round(float(np.median(slopes)) * 3600 * 1e3, 3)  # ns per ns, as ms an hour
 
 
 class Watched:
@@ -222,7 +158,7 @@ class Judge:
         self._connected = True
         self._troubles = dict.fromkeys(_TROUBLES, 0)
         self._trouble = 0
-        self._contiguous = venue.name in CONTIGUOUS
+        self._contiguous = venue.contiguous_trades
         self._in_band = bool(venue.symbols) and venue.snapshot_request(0) is None
         self._name, self._number = "", 0
 

@@ -66,6 +66,7 @@ class Ingest(Stage):
         self._books_source, self._owner = books_source, owner
         self._taps = [*frames, *[None] * len(plan)][:len(plan)]
         self._tellers = [self._teller(number) for number in range(len(plan))]
+        self._mirrors = [self._mirror(tell) for tell in self._tellers]
         self._base = {name: telemetry.get(name) for name in market.COUNTERS}
         self._turn_ns = self._tell_ns = 0
         self._stood: list[tuple[bool, str]] = []
@@ -138,16 +139,16 @@ class Ingest(Stage):
         tap = self._taps[number]
         if tap is None or not tap.wanted:
             return None
-        tell = self._tellers[number]
-
-        def mirror(frame: bytes | bytearray, recv_ns: int) -> None:
-            tell(text(frame), recv_ns)
-
         if tap.joined != self._told_state[number]:
             self._told_state[number] = tap.joined
             for line in self.feeds[number].opening():
-                tell(line, self._clock.monotonic_ns())
-        return mirror
+                self._tellers[number](line, self._clock.monotonic_ns())
+        return self._mirrors[number]
+
+    @staticmethod
+    def _mirror(tell):
+        """What a feed calls with each frame."""
+        return lambda frame, recv_ns: tell(text(frame), recv_ns)
 
     def _teller(self, number: int):
         def tell(text: bytes | bytearray, recv_ns: int) -> None:

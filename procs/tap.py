@@ -54,7 +54,7 @@ def tap(link: str, path: str | None, raw: bool, count: int | None, symbol: str |
 def _listen(config, network: Network, link: str, raw: bool, count: int | None, symbol: str | None,
             seconds: float | None) -> None:
     listener = network.listen(link)
-    names = config.market.symbols
+    names = config.symbols
     left, told, end = count, 0, time.monotonic() + seconds if seconds else None
     next_look = 0.0
     while left != 0 and (end is None or time.monotonic() < end):
@@ -78,7 +78,7 @@ def _symbols(config) -> tuple[str, ...]:
     try:
         return Books.attach(config.instance.name).symbols
     except FileNotFoundError:
-        return config.market.symbols
+        return config.symbols
 
 
 def _lines(link: str, message: bytes, raw: bool, symbol: str | None, names: tuple[str, ...]):

@@ -85,7 +85,7 @@ def _symbols(name: str, samples) -> tuple[str, str]:
     folder = Path(os.environ.get("ALPHA_RECORDINGS", Path(__file__).resolve().parents[2] / "shared" / "data"))
     try:
         return samples()[name](folder).symbols
-    except Exception:  # a sample that is cut from a recording which is not here
+    except FileNotFoundError:  # a sample that is cut from a recording which is not here
         return "OTHER", "BTCUSDT"
 
 

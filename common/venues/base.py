@@ -1,13 +1,13 @@
 """What most venues have in common: the defaults of `common.events.Venue`.
 
-A venue derives from `Base`, gives its `name`, `decode`, `path`, `subscriptions`, `follows`, and whatever of the rest
+A venue derives from `Base`, gives its `name`, `decode`, `path`, `subscriptions`, and whatever of the rest
 is not as it stands here.
 """
 
 from typing import Sequence
 
 from common.errors import ContractError
-from common.events import Delta, Heartbeat, HttpRequest, Precision, Snapshot
+from common.events import GAP, JOINS, OLDER, Delta, Heartbeat, HttpRequest, Precision, Snapshot
 
 
 class Base:
@@ -22,6 +22,7 @@ class Base:
     sends_per_s = 0.0
     depth = 0
     checksum_depth = 0
+    contiguous_trades = False
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = tuple(symbols)
@@ -70,7 +71,10 @@ class Base:
         return self.follows(snapshot_id, delta)
 
     def follows(self, last_id: int, delta: Delta) -> int:
-        raise NotImplementedError
+        """By default numbers go up one by one."""
+        if delta.first_id == last_id + 1:
+            return JOINS
+        return GAP if delta.first_id > last_id else OLDER
 
     def answer(self, frame: bytes) -> list[bytes]:
         return []

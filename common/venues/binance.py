@@ -35,6 +35,7 @@ class _Binance(Base):
     """What the venues share. A subclass gives the templates, the streams and the rules of its market."""
 
     max_age_s = 24 * 3600.0
+    contiguous_trades = True
     _templates: tuple[bytes, ...]
     _streams: tuple[str, ...]
     _rest: str  #: path of all requests, up to their names

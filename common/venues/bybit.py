@@ -18,9 +18,6 @@ import orjson
 
 from common.errors import VenueError
 from common.events import (
-    GAP,
-    JOINS,
-    OLDER,
     Delta,
     Event,
     Heartbeat,
@@ -80,11 +77,6 @@ class _Bybit(Base):
 
     def decode_precision(self, body: bytes) -> dict[str, Precision]:
         return fields.decode(body, self._precision)
-
-    def follows(self, last_id: int, delta: Delta) -> int:
-        if delta.first_id == last_id + 1:
-            return JOINS
-        return GAP if delta.first_id > last_id else OLDER
 
     def decode(self, frame: bytes | bytearray) -> Sequence[Event]:
         found = self._scanner.match(frame)

@@ -16,9 +16,6 @@ import orjson
 from common import fixed
 from common.errors import VenueError
 from common.events import (
-    GAP,
-    JOINS,
-    OLDER,
     Delta,
     Event,
     Heartbeat,
@@ -70,11 +67,6 @@ class KrakenFutures(Base):
 
     def decode_precision(self, body: bytes) -> dict[str, Precision]:
         return fields.decode(body, self._precisions)
-
-    def follows(self, last_id: int, delta: Delta) -> int:
-        if delta.first_id == last_id + 1:
-            return JOINS
-        return GAP if delta.first_id > last_id else OLDER
 
     def answer(self, frame: bytes) -> list[bytes]:
         data = orjson.loads(frame)

@@ -14,7 +14,7 @@ from typing import Sequence
 import orjson
 
 from common.errors import VenueError
-from common.events import GAP, JOINS, OLDER, Delta, Event, Notice, Quote, Snapshot, Trade
+from common.events import Delta, Event, Notice, Quote, Snapshot, Trade
 from common.scan import Scanner
 from common.venues import fields
 from common.venues.base import Base
@@ -50,11 +50,6 @@ class VecTrade(Base):
     def resync(self, symbol: int) -> list[bytes]:
         channels = [f"{BOOK}:{self.symbols[symbol]}"]
         return [orjson.dumps({"action": action, "channels": channels}) for action in ("unsubscribe", "subscribe")]
-
-    def follows(self, last_id: int, delta: Delta) -> int:
-        if delta.first_id == last_id + 1:
-            return JOINS
-        return GAP if delta.first_id > last_id else OLDER
 
     def answer(self, frame: bytes) -> list[bytes]:
         data = orjson.loads(frame)
