@@ -113,7 +113,9 @@ class Executor:
     durability: str = "process"  #: journal survives a "process" crash, or a "power" loss
     journal: str = ""  #: file in the state folder; default: journal.db, or paper.db for a paper book
     timeout_s: float = 2.0  #: no answer for so long: the outcome is unknown and is asked for
-    paper_fee_bps: float = 1.0
+    paper_fee_bps: float = 1.0  #: of an order that takes
+    paper_maker_fee_bps: float = 1.0  #: of an order that rested
+    paper_queue: str = "risk-averse"  #: where a resting order stands among others: or "power"
     paper_latency_ms: float = 1.0
 
 
@@ -295,6 +297,9 @@ def _check(config: Config) -> None:
     need(config.exchange.speed >= 0, "exchange.speed", config.exchange.speed, "use 0 or more")
     need(config.executor.gateway in ("vectrade", "paper"), "executor.gateway", config.executor.gateway,
          'use "vectrade" or "paper"')
+    need(config.executor.paper_queue in ("risk-averse", "power"), "executor.paper_queue", config.executor.paper_queue,
+         'use "risk-averse" or "power"')
+    need(config.monitor.sample_ms >= 0, "monitor.sample_ms", config.monitor.sample_ms, "use 0 or more")
     need(config.executor.durability in ("process", "power"), "executor.durability",
          config.executor.durability, 'use "process" or "power"')
     for section in (config.risk, config.decision):
