@@ -168,7 +168,7 @@ class Market:
         self._by_http = [venue.snapshot_request(i) is not None for i in range(len(venue.symbols))]
         self._raw = bytearray(_HEAD.size)
         self._head = np.frombuffer(self._raw, np.int64)
-        self._handlers = {Quote: self._on_quote, Delta: self._on_delta, Trade: self._on_trade,
+        self._handlers = {Quote: self.on_quote, Delta: self._on_delta, Trade: self._on_trade,
                           Snapshot: self._on_snapshot, Notice: self._on_notice, Lost: self._on_lost,
                           Reply: self._on_reply}
         self._depth, self._checksum_depth = venue.depth, venue.checksum_depth
@@ -327,7 +327,8 @@ class Market:
 
     # ---- events; each returns the number of ticks written
 
-    def _on_quote(self, quote: Quote, recv_ns: int) -> int:
+    def on_quote(self, quote: Quote, recv_ns: int) -> int:
+        """A quote by itself, for who decodes many at once: as `on_frame` of a frame of it, which it does not count."""
         self.counts.quotes += 1
         symbol = self.symbols[quote.symbol]
         if quote.update_id > symbol.last_id:

@@ -235,14 +235,15 @@ class Scanner:
         table = b"".join(bytes([len(name)]) + name for name in names)
         codes = [_assemble(template) for template in templates]
         program = table + b"".join(len(code).to_bytes(2, "little") + code for code in codes)
-        self._program = np.frombuffer(program, np.uint8).copy()
-        self._head = (len(names), len(table))
+        #: for who matches many frames in a kernel of their own: symbols and templates as code; how many, and where
+        self.program = np.frombuffer(program, np.uint8).copy()
+        self.head = (len(names), len(table))
         self._resize(1 << 10)
-        self._match = direct(_match, b"", self._program, self._out)
+        self._match = direct(_match, b"", self.program, self._out)
 
     def match(self, frame: bytes | bytearray) -> tuple[int, ...]:
         """(index of the template, its fields in order, what is left of FIELDS); the index is -1 for no match."""
-        found = self._match(frame if type(frame) is bytes else bytes(frame), self._program, self._out)
+        found = self._match(frame if type(frame) is bytes else bytes(frame), self.program, self._out)
         if found[0] == _GROW:
             self._resize(max(2 * len(self.levels), len(frame) // 9))  # a level takes 10 bytes or more
             return self.match(frame)
@@ -250,7 +251,7 @@ class Scanner:
 
     def _resize(self, count: int) -> None:
         self._out = np.zeros(_LEVELS_AT + 2 * count, np.int64)
-        self._out[:_FIELDS_AT] = self._head
+        self._out[:_FIELDS_AT] = self.head
         self.levels = self._out[_LEVELS_AT:].reshape(-1, 2)
 
 

@@ -7,7 +7,9 @@ import time
 import click
 
 from common.config import load
-from common.links import FRAMES, TAPS, Network
+from common.decision import REASONS
+from common.decision import decode as decisions
+from common.links import DECISIONS, FRAMES, TAPS, Network
 from common.placement import step_back
 from common.ring import Books
 from common.stage import exit_on_error
@@ -30,6 +32,8 @@ def tap(link: str, path: str | None, raw: bool, count: int | None, symbol: str |
     work         feature -> workers
     credits      workers -> feature
     predictions  workers -> executor
+    judged       workers -> monitor: what the models said, the challenger's too
+    decisions    what the executor decided, with all that it was made of
 
     A listener that does not keep up misses messages, and is told how many on standard error; the pipeline
     never waits for it. A tap starts within about 100 ms, and what it shows is as old. It runs when a core is idle,
@@ -90,7 +94,7 @@ def _lines(link: str, message: bytes, raw: bool, symbol: str | None, names: tupl
         if symbol is None or symbol.lower() in text.lower():
             yield f"{recv_ns} {text}" if raw else json.dumps({"recv_ns": recv_ns, "frame": text})
         return
-    for record in decode(message):
+    for record in decisions(message) if link == DECISIONS else decode(message):
         fields = as_dict(record)
         if "symbol" in fields:
             fields["symbol"] = names[record.symbol] if record.symbol < len(names) else record.symbol
@@ -98,4 +102,6 @@ def _lines(link: str, message: bytes, raw: bool, symbol: str | None, names: tupl
                 continue
         elif symbol is not None:
             continue
+        if link == DECISIONS:
+            fields |= {name: REASONS[fields[name]] for name in ("barred", "reason", "outcome")}
         yield message.hex() if raw else json.dumps(fields)

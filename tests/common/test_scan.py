@@ -128,7 +128,7 @@ def test_a_template_with_too_many_fields_or_strange_text_is_refused():
 def test_no_kernel_reads_past_the_end(cut):
     """In plain Python an index past the end raises."""
     text, out = frame()[:cut], np.zeros((8, 2), np.int64).reshape(-1)
-    program = bytes(Scanner([TEMPLATE], ["A", "B"])._program)
+    program = bytes(Scanner([TEMPLATE], ["A", "B"]).program)
     out[:2] = 2, 4
     scan._match.py_func(text, np.frombuffer(program, np.uint8).astype(np.int64), out)
     for start in range(cut + 1):

@@ -5,8 +5,11 @@ import time
 
 import pytest
 
+from common.decision import before
+from common.decision import encode as decision
 from common.links import FRAMES, Network
 from common.ring import Books
+from common.risk import Account, Rate, Refusal, Standing
 from common.wire import Prediction, TickRef, decode, encode
 from tests.pipeline import command, environment
 from tests.waiting import until
@@ -42,6 +45,19 @@ def test_records_are_decoded_filtered_by_symbol_and_counted(pipeline):
     found = [json.loads(line) for line in out.splitlines()]
     assert [(line["symbol"], line["seq"], line["p_up"]) for line in found] == [("BBB", 1, 0.625), ("BBB", 3, 0.625)]
     assert process.returncode == 0 and err == ""
+
+
+def test_a_decision_is_shown_with_its_reason(pipeline):
+    network, env = pipeline
+    tap = network.tap("decisions", "executor")
+    process = command("tap", "decisions", "--count", "1", env=env)
+    weak = Refusal("SIGNAL_WEAK", 0.01, 0.03)
+    stood = before(Standing(1), Account(Rate(20.0)))
+    feed(tap, [decision(prediction(1, 7), 5, 0, None, stood, weak, weak)], process)
+    out, err = process.communicate(timeout=30)
+    found = json.loads(out)
+    assert (found["symbol"], found["seq"]) == ("BBB", 7) and found["reason"] == found["outcome"] == "SIGNAL_WEAK"
+    assert (found["value"], found["limit"], found["barred"]) == (0.01, 0.03, "") and err == ""
 
 
 def test_raw_gives_the_bytes_of_the_message(pipeline):
