@@ -1,7 +1,6 @@
-"""From a stream of frames to rows and labels, by the very code that runs live.
+"""The synthetic market as rows and the way of the mid, for the default model's recipe: a thin use of `common.collect`.
 
-Frames -> `common.market` -> books ring -> feature kernel -> rows ring, from which the rows are copied out. There is
-no second implementation that training could disagree with.
+Of hours of ticks only the sampled rows are kept, unlike in a `common.dataset.Dataset`, which has all.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,15 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common import layout, venues
-from common.clock import ManualClock
-from common.feature_rows import Features
+from common import layout
+from common.collect import Collector, sampled, stream
 from common.feature_set import DEFAULT
-from common.market import Market
-from common.ring import Books, Rows
+from common.imports.source import Source
 from common.synthetic import SyntheticMarket
-
-_FRAMES = 512  #: between two turns: far fewer ticks than the rings hold
 
 
 @dataclass(frozen=True)
@@ -45,51 +40,26 @@ def synthetic(symbols: Sequence[str], seed: int, rate: float, seconds: float, ev
 def collect(venue: str, symbols: Sequence[str], frames: Iterable[tuple[int, bytes]], every_s: float,
             progress: Callable[[float], None] = lambda seconds: None) -> Dataset:
     """The rows that `frames`, (time_ns, frame) of a venue whose snapshots come in band, lead to: of each symbol the
-    first warm row in each stretch of `every_s` seconds, since its neighbours tell little more."""
-    clock = ManualClock()
-    books, rows = Books.private(symbols), Rows.private(symbols, DEFAULT.names)
-    market, features = Market(venues.create(venue, symbols), books, clock, seed=0), Features(books, rows)
-    step, latest = int(every_s * 1e9), [-1] * len(symbols)
-    values: list[list[np.ndarray]] = [[] for _ in symbols]
-    metas: list[list[np.ndarray]] = [[] for _ in symbols]
+    first warm row in each stretch of `every_s` seconds."""
+    source = Source("frames", venue, tuple(symbols), iter(frames), False, {})
+    collector = Collector(symbols, DEFAULT)
+    first, ticks, latest = 0, 0, [-1] * len(symbols)
+    kept: list[list[tuple[np.ndarray, ...]]] = [[] for _ in symbols]  # values, time and mid of samples
     ways: list[list[np.ndarray]] = [[] for _ in symbols]
-
-    def drain() -> None:
-        for symbol in range(len(symbols)):
-            count = features.advance(symbol, int(books.heads[symbol]), clock.now_ns)
-            if not count:
-                continue
-            head = int(rows.heads[symbol])
-            at = np.arange(head - count + 1, head + 1) & (rows.capacity - 1)
-            meta = rows.meta[symbol][at]
-            usable = (meta[:, layout.ROW_BID] > 0) & (meta[:, layout.ROW_ASK] > 0)
-            way = meta[usable & (meta[:, layout.ROW_FLAGS] & layout.FLAG_VALID > 0)]
-            ways[symbol].append(np.stack([way[:, layout.ROW_EVENT_NS], _mid(way)]))
-            warm = np.flatnonzero(usable & (meta[:, layout.ROW_RUN] > 0))
-            stretch = meta[warm, layout.ROW_EVENT_NS] // step
-            chosen = warm[np.diff(stretch, prepend=latest[symbol]) != 0]
-            latest[symbol] = stretch[-1] if len(stretch) else latest[symbol]
-            values[symbol].append(rows.values[symbol][at[chosen]])
-            metas[symbol].append(meta[chosen])
-
-    start = 0
-    for i, (time_ns, frame) in enumerate(frames):
-        start = start or time_ns
-        clock.set(time_ns)
-        market.on_frame(frame, time_ns)
-        if i % _FRAMES == 0:
-            drain()
-            progress((time_ns - start) / 1e9)
-    drain()
-    meta = np.concatenate([part for of_symbol in metas for part in of_symbol])
-    counts = [sum(map(len, of_symbol)) for of_symbol in metas]
-    return Dataset(np.concatenate([part for of_symbol in values for part in of_symbol]),
-                   np.repeat(np.arange(len(symbols)), counts), meta[:, layout.ROW_EVENT_NS], _mid(meta),
-                   [np.concatenate(of_symbol, axis=1) for of_symbol in ways], market.counts.ticks)
-
-
-def _mid(meta: np.ndarray) -> np.ndarray:
-    return (meta[:, layout.ROW_BID].astype(float) + meta[:, layout.ROW_ASK]) / 2
+    for symbol, block in stream([source], symbols):
+        part = collector.take(symbol, block)
+        both = (part.bid > 0) & (part.ask > 0)
+        mid = (part.bid.astype(float) + part.ask) / 2
+        ways[symbol].append(np.stack([part.event_ns[both], mid[both]]))
+        rows, latest[symbol] = sampled(part.event_ns, both & (part.run > 0), int(every_s * 1e9), latest[symbol])
+        kept[symbol].append((part.values[rows], part.event_ns[rows], mid[rows]))
+        ticks += len(block)
+        first = first or int(part.recv_ns[0]) if len(part.recv_ns) else first
+        progress((int(block[-1, layout.RECV_NS]) - first) / 1e9)
+    values, time_ns, mid = (np.concatenate([each[k] for of_symbol in kept for each in of_symbol]) for k in range(3))
+    counts = [sum(len(each[0]) for each in of_symbol) for of_symbol in kept]
+    return Dataset(values, np.repeat(np.arange(len(symbols)), counts), time_ns, mid,
+                   [np.concatenate(of_symbol, axis=1) for of_symbol in ways], ticks)
 
 
 def moves(data: Dataset, horizon_s: float) -> np.ndarray:
