@@ -5,6 +5,7 @@
     work-K       Work        feature     worker K    worker K
     credits      Credit      worker      feature     feature
     predictions  Prediction  worker      executor    executor
+    judged       Prediction  worker      monitor     monitor
 
 The receiving side binds, because it is the one that exists once; senders connect and connect again by
 themselves, so the order of starting does not matter. A sender never blocks: what nobody takes is refused and
@@ -34,9 +35,10 @@ import zmq
 from common.errors import ConfigError, ResourceError
 from common.locks import lock_file, private_folder
 
-LINKS = ("ticks", "work", "credits", "predictions")
+LINKS = ("ticks", "work", "credits", "predictions", "judged")
 FRAMES = "frames"  #: a tap without a link: raw venue frames, each after its 8-byte receive time
-TAPS = (FRAMES, *LINKS)
+DECISIONS = "decisions"  #: another one: what the executor decided, and on what (common.decision)
+TAPS = (FRAMES, *LINKS, DECISIONS)
 
 _MAX_PATH = 107  # sockaddr_un, without the closing zero
 _HIGH_WATER = 1000  # messages per pipe; doorbells only, so a deep queue would hold nothing but stale ones

@@ -79,6 +79,14 @@ class Overview:
         return {name.removeprefix(prefix).upper(): value for name, value in executor.values().items()
                 if name.startswith(prefix) and value}
 
+    def judged(self) -> dict[str, Any]:
+        """How many predictions were `judged`, and what the monitor last told of the `models` and of the `challenger`
+        against the one that trades: an empty list and None where nothing is judged."""
+        monitor = self.stages.get("monitor")
+        told = monitor.told() if monitor else {}
+        return {"judged": self.get("monitor", "judged"), "models": told.get("models", []),
+                "challenger": told.get("challenger")}
+
     def numbers(self) -> dict[str, Any]:
         """The counts that people ask for. Money in the quote currency, position as net notional at cost."""
         get = self.get
@@ -100,5 +108,27 @@ class Overview:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Everything, as `alpha run --summary` writes it; `refusals` by reason."""
+        """Everything but what was judged; `refusals` by reason."""
         return {**self.numbers(), "refusals": self.refusals(), "latency_us": self.latency_us()}
+
+
+def words(told: dict[str, Any]) -> list[str]:
+    """What `judged` told, a line for each model and one for the comparison."""
+    lines = []
+    for model in told["models"]:
+        line = f"{model['role']:<6} {model['name']} {model['id']}  judged {model['known']:,}"
+        if model["brier"] is not None:
+            line += (f"  Brier {model['brier']:.4f} (base rate {model['brier_base']:.4f})  ECE {model['ece']:.3f}"
+                     f"  hits {model['hit_rate']:.1%}")
+        drift = model["drift"]
+        if drift is None:
+            line += "  drift not measured"
+        elif drift["shifted"] is None:
+            line += f"  drift: too few rows yet ({drift['rows']:,})"
+        else:
+            column, psi, _ = drift["worst"][0]
+            line += f"  drift: {drift['shifted']} columns shifted, most {column} (PSI {psi:.2f})"
+        lines.append(line)
+    if told["challenger"]:
+        lines.append(f"challenger: {told['challenger']['verdict']}")
+    return lines

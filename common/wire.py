@@ -49,7 +49,7 @@ class Credit(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """worker -> executor: probability of an up-move of symbol after row `seq`."""
+    """worker -> executor, and a sample to the monitor: probability of an up-move of symbol after row `seq`."""
 
     symbol: int
     worker: int
@@ -131,6 +131,11 @@ def _decode(message: bytes, expected: type | None) -> list[Any]:
 def as_dict(record: NamedTuple) -> dict[str, Any]:
     """A record with its kind, for people and for JSON."""
     return {"kind_of": type(record).__name__, **record._asdict()}
+
+
+def form(kind: type) -> str:
+    """The struct format of a record of `kind`: its fields in their order, so that many can be read as one array."""
+    return _FORMATS[kind][1]
 
 
 def kinds() -> Iterator[type]:

@@ -27,7 +27,7 @@ from common.captures import describe
 from common.config import DEFAULT_FILE, ENV_CONFIG, Config, load
 from common.errors import AlphaError, ConfigError, ResourceError
 from common.locks import lock_file, private_folder
-from common.overview import Overview
+from common.overview import Overview, words
 from common.stage import exit_on_error
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,10 +57,12 @@ class Duration(click.ParamType):
 @click.option("--rate", type=click.FloatRange(1), help="Synthetic market: messages per second.")
 @click.option("--seed", type=int, help="Synthetic market: seed.")
 @click.option("--model", help="ONNX model to use.")
+@click.option("--shadow", help="ONNX model that challenges it: predicts the same rows, is judged, and never traded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON at the end.")
 def run(path: str | None, seconds: float | None, summary: str | None, captures: tuple[str, ...], speed: float | None,
-        workers: int | None, rate: float | None, seed: int | None, model: str | None, as_json: bool) -> None:
-    """Start exchange, ingest, feature, workers and executor under supervisord, and show them running.
+        workers: int | None, rate: float | None, seed: int | None, model: str | None, shadow: str | None,
+        as_json: bool) -> None:
+    """Start exchange, ingest, feature, workers, executor and monitor under supervisord, and show them running.
 
     \b
     alpha run                                    the synthetic market, until Ctrl-C
@@ -70,16 +72,17 @@ def run(path: str | None, seconds: float | None, summary: str | None, captures: 
     Logs are in the state folder (.alpha/log). Stops cleanly on Ctrl-C and on SIGTERM.
     """
     with exit_on_error():
-        overrides = _overrides(load(path).exchange.port, captures, speed, workers, rate, seed, model)
+        overrides = _overrides(load(path).exchange.port, captures, speed, workers, rate, seed, model, shadow)
         environment = {**os.environ, **overrides}
         config = load(path, environment)
         Session(config, path, environment).go(seconds, summary, as_json)
 
 
-def _overrides(port, captures, speed, workers, rate, seed, model) -> dict[str, str]:
+def _overrides(port, captures, speed, workers, rate, seed, model, shadow=None) -> dict[str, str]:
     """The command line as environment, which every stage reads."""
     given = {"EXCHANGE__SPEED": speed, "INFERENCE__WORKERS": workers, "EXCHANGE__RATE": rate, "EXCHANGE__SEED": seed,
-             "INFERENCE__MODEL": model and str(Path(model).resolve())}
+             "INFERENCE__MODEL": model and str(Path(model).resolve()),
+             "INFERENCE__SHADOW": shadow and str(Path(shadow).resolve())}
     if captures:
         told = describe(captures)
         here = f"127.0.0.1:{port}"
@@ -100,6 +103,7 @@ class Session:
         self.config, self.environment = config, environment
         self._source = Path(path or environment.get(ENV_CONFIG) or DEFAULT_FILE).resolve()
         self.overview = Overview(config.instance.name)
+        # Those on the way of a tick. The monitor comes when a core is idle, and nobody waits for it.
         self.stages = ["exchange", "ingest", *(f"ingest-{k}" for k in range(1, config.ingests)), "feature",
                        *(f"inference-{k}" for k in range(config.inference.workers)), "executor"]
         self._stopping = False
@@ -282,7 +286,7 @@ class Session:
         left = shm.sweep(self.config.instance.name)
         return {"seconds": round(time.monotonic() - started, 3),
                 "start_to_first_decision_s": first_decision and round(first_decision, 3),
-                **self.overview.summary(), "shm_leaked": len(left), "leaked": left,
+                **self.overview.summary(), **self.overview.judged(), "shm_leaked": len(left), "leaked": left,
                 "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
                             "system": platform.platform(), "processor": _processor()}}
 
@@ -299,6 +303,10 @@ def render(text: str, config: Config, source: Path) -> str:
         if found != 1:
             raise ConfigError("supervisord.conf has no numprocs line", where=f"program:{program}")
         text = head + section + rest
+    if not config.monitor.enabled:
+        text, found = re.subn(r"^(\[program:monitor\]\n(?:(?!\[).*\n)*?autostart=)true$", r"\1false", text, flags=re.M)
+        if found != 1:
+            raise ConfigError("supervisord.conf has no autostart line", where="program:monitor")
     return text.replace("%(here)s", str(ROOT))
 
 
@@ -332,6 +340,7 @@ def _text(told: dict) -> str:
         if measured["count"]:
             lines.append(f"  {station:<17} p50 {measured['p50']:>8,.0f} us  p99 {measured['p99']:>8,.0f} us  "
                          f"p99.9 {measured['p999']:>8,.0f} us  of {measured['count']:,}")
+    lines += [f"  {line}" for line in words(told)]
     return "\n".join(lines)
 
 

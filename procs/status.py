@@ -7,7 +7,7 @@ import click
 
 from common import shm
 from common.config import load
-from common.overview import Overview
+from common.overview import Overview, words
 from common.stage import exit_on_error
 
 
@@ -15,7 +15,7 @@ from common.stage import exit_on_error
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(path: str | None, as_json: bool) -> None:
-    """Show each stage, what it waits for, where it is placed, and the counts of the pipeline.
+    """Show each stage, what it waits for, where it is placed, the counts of the pipeline, and how its models do.
 
     Exit code 0 if every stage that was started is ready, 1 if not, 7 if nothing runs.
     """
@@ -27,7 +27,8 @@ def status(path: str | None, as_json: bool) -> None:
         ready = all(stage["ready"] for stage in stages.values())
         if as_json:
             print(json.dumps({"instance": config.instance.name, "ready": ready and bool(stages), "stages": stages,
-                              **overview.summary(), "blocks": shm.leaked(config.instance.name)}, indent=1))
+                              **overview.summary(), **overview.judged(),
+                              "blocks": shm.leaked(config.instance.name)}, indent=1))
         elif stages:
             _print(config.instance.name, stages, overview)
         else:
@@ -52,20 +53,25 @@ def _print(instance: str, stages: dict[str, dict], overview: Overview) -> None:
         waits = f" for {stage['waiting_for']}" if stage.get("waiting_for") else ""
         print(f"  {name:<12} {state + waits:<28} pid {stage['pid']:<8} starts {stage['starts']}"
               f"  errors {stage['errors']}")
-        known = {"ready", "pid", "starts", "errors", "age_s", "waiting_for", "counters", "timers_us"}
-        words = [f"{key}={_short(value)}" for key, value in stage.items() if key not in known]
-        if words:
-            print(f"  {'':<12} {'  '.join(words)}")
-    numbers = overview.summary()
-    for key in ("refusals", "latency_us"):
-        numbers.pop(key)
-    print("  " + "  ".join(f"{key} {_short(value)}" for key, value in numbers.items()))
+        known = {"ready", "pid", "starts", "errors", "age_s", "waiting_for", "counters", "timers_us", "models",
+                 "challenger", "deployment"}
+        more = [f"{key}={_short(value)}" for key, value in stage.items() if key not in known]
+        more += [f"deployment {key}={value}" for key, value in (stage.get("deployment") or {}).items()
+                 if key in ("state", "why", "error") and value]
+        if more:
+            print(f"  {'':<12} {'  '.join(more)}")
+    print("  " + "  ".join(f"{key} {_short(value)}" for key, value in overview.numbers().items()))
     for reason, count in overview.refusals().items():
         print(f"    refused {count:>9}  {reason}")
     for station, measured in overview.latency_us().items():
         if measured["count"]:
             print(f"    {station:<17} p50 {measured['p50']:>9.1f} us   p99 {measured['p99']:>9.1f} us   "
                   f"p99.9 {measured['p999']:>9.1f} us   of {measured['count']}")
+    judged = words(overview.judged())
+    if judged:
+        print("  models, by what became of their predictions")
+    for line in judged:
+        print(f"    {line}")
 
 
 def _short(value: object) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from common.links import LocalLink, Network, Poller
+from common.links import DECISIONS, FRAMES, LINKS, TAPS, LocalLink, Network, Poller
 from tests.waiting import until
 
 
@@ -141,6 +141,13 @@ def test_a_path_too_long_for_a_socket_is_refused_with_its_length(tmp_path):
     with pytest.raises(ConfigError, match="at most 107"):
         network.pull("ticks")
     network.close()
+
+
+def test_every_link_can_be_bound_at_once_and_has_a_tap(network):
+    assert set(LINKS) | {FRAMES, DECISIONS} == set(TAPS)
+    for link in LINKS:
+        network.pull(link)
+        network.tap(link, "x")
 
 
 def test_a_poller_waits_for_links_and_for_plain_sockets_alike(network):

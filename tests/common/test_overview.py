@@ -1,7 +1,7 @@
 """The overview: stages as they come and go, one set of numbers for all who ask."""
 
 from common.fixed import SCALE
-from common.overview import Overview
+from common.overview import Overview, words
 from common.telemetry import Telemetry
 
 
@@ -33,6 +33,27 @@ def test_it_finds_stages_and_still_knows_their_numbers_after_they_have_gone(inst
     assert told["refusals"] == {"AGE_DECISION": 1}
     assert abs(told["latency_us"]["tick_to_decision"]["p50"] - 200) < 7
     assert not overview.ready("ingest")
+
+
+def test_what_the_monitor_told_is_found_and_put_into_words(instance):
+    model = {"name": "best", "id": "00ff", "role": "live", "known": 1234, "brier": 0.2185, "brier_base": 0.2463,
+             "ece": 0.0512, "hit_rate": 0.645, "drift": {"rows": 600, "shifted": 2, "worst": [["obi_1", 0.31, 0.0]]}}
+    young = {"name": "young", "id": "00fe", "role": "shadow", "known": 0, "brier": None,
+             "drift": {"rows": 5, "shifted": None, "worst": []}}
+    monitor = Telemetry.create(instance, "monitor", ("judged",))
+    overview = Overview(instance)
+    overview.refresh()
+    assert overview.judged() == {"judged": 0, "models": [], "challenger": None} and words(overview.judged()) == []
+    monitor.add("judged", 1234)
+    monitor.tell({"models": [model, young, {**young, "drift": None}],
+                  "challenger": {"verdict": "too early to tell"}})
+    assert overview.judged()["judged"] == 1234
+    monitor.close()
+    lines = words(overview.judged())
+    assert lines[0] == ("live   best 00ff  judged 1,234  Brier 0.2185 (base rate 0.2463)  ECE 0.051  hits 64.5%"
+                        "  drift: 2 columns shifted, most obi_1 (PSI 0.31)")
+    assert lines[1] == "shadow young 00fe  judged 0  drift: too few rows yet (5)"
+    assert lines[2].endswith("drift not measured") and lines[3] == "challenger: too early to tell"
 
 
 def test_an_empty_pipeline_is_all_zeros():

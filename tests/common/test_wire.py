@@ -28,6 +28,12 @@ def test_every_kind_survives_the_journey(kind, data):
     assert typing.get_type_hints(kind).keys() == set(kind._fields)
 
 
+@pytest.mark.parametrize("kind", list(wire.kinds()), ids=lambda kind: kind.__name__)
+def test_the_format_told_is_that_of_the_record(kind):
+    record = kind._make(range(len(kind._fields)))
+    assert wire.encode([record]).endswith(struct.pack(wire.form(kind), *record))
+
+
 def test_another_version_kind_or_length_is_refused_with_both_sides_named():
     message = wire.encode([wire.TickRef(0, 1, 2, 3, 4)])
     with pytest.raises(WireError, match="got TickRef, expected Work"):

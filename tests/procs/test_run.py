@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 import pytest
 
-from common.config import Config, Inference, Instance, Market, load
+from common.config import Config, Inference, Instance, Market, Monitor, load
 from common.errors import ConfigError
 from procs.run import ROOT, Duration, _overrides, render
 
 CONF = (ROOT / "supervisord.conf").read_text()
-STAGES = {"exchange", "ingest", "feature", "inference", "executor"}
+STAGES = {"exchange", "ingest", "feature", "inference", "executor", "monitor"}
 
 
 def parsed(text: str) -> configparser.RawConfigParser:
@@ -27,9 +27,13 @@ def test_the_supervisor_starts_every_stage_and_restarts_it():
     assert programs == STAGES
     for name in programs:
         section = parser[f"program:{name}"]
-        assert section["command"].startswith(f"/usr/bin/env alpha {name}") and section["autorestart"] == "true"
+        assert section["command"].startswith(f"/usr/bin/env alpha {name}")
+        # The monitor may be switched off, and then ends by itself.
+        assert section["autorestart"] == ("unexpected" if name == "monitor" else "true")
         assert section["stopsignal"] == "TERM" and int(section["startretries"]) >= 100
     assert "inet_http_server" not in parser.sections()
+    # The first to start is the last to stop: when the others have ended, a core is idle.
+    assert min(programs, key=lambda name: int(parser[f"program:{name}"]["priority"])) == "monitor"
 
 
 def test_the_rendered_file_has_this_runs_workers_folders_and_sockets(tmp_path):
@@ -48,6 +52,15 @@ def test_the_rendered_file_has_this_runs_workers_folders_and_sockets(tmp_path):
         render("[program:inference]", config, Path("x"))
 
 
+def test_a_monitor_that_is_switched_off_is_not_started(tmp_path):
+    for enabled in (True, False):
+        parser = parsed(render(CONF, Config(base=str(tmp_path), monitor=Monitor(enabled=enabled)), tmp_path / "x"))
+        assert parser["program:monitor"]["autostart"] == str(enabled).lower()
+        assert "autostart" not in parser["program:executor"]
+    with pytest.raises(ConfigError, match="program:monitor"):
+        render(CONF.replace("autostart", "a"), Config(base=str(tmp_path), monitor=Monitor(enabled=False)), tmp_path)
+
+
 @pytest.mark.parametrize("text, seconds", [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
 def test_durations_are_read_as_people_write_them(text, seconds):
     assert Duration().convert(text, None, None) == seconds
@@ -61,10 +74,11 @@ def test_what_is_no_duration_is_refused(text):
 
 def test_options_reach_the_stages_through_the_environment(recordings):
     path = str((recordings / "binance" / "spot_btcusdt_20240808.gz").resolve())
-    environment = _overrides(8765, (path,), 0.0, 3, None, 7, "models/default.onnx")
+    environment = _overrides(8765, (path,), 0.0, 3, None, 7, "models/default.onnx", "models/bench_w100.onnx")
     assert all(name.startswith("ALPHA_") and isinstance(value, str) for name, value in environment.items())
     config = load(None, environment)
     assert (config.market.venue, config.market.symbols) == ("binance-spot", ("BTCUSDT",))
     assert (config.exchange.speed, config.inference.workers, config.exchange.seed) == (0.0, 3, 7)
+    assert config.inference.shadow == str(Path("models/bench_w100.onnx").resolve())
     assert config.executor.gateway == "paper" and config.exchange.captures == (path,)
     assert json.loads(environment["ALPHA_EXCHANGE__CAPTURES"]) == [path]
