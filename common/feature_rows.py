@@ -18,8 +18,9 @@ from common.ring import Books, Rows
 class Features:
     """The writer of the rows ring: follows the books ring, tick by tick, symbol by symbol.
 
-    Memory: 26 KB of state per symbol. Raises LayoutError if the rings have not the same symbols, or the rows not
-    these columns. Make a new one when the books ring begins a new epoch.
+    Memory: 220 KB of state per symbol. Raises LayoutError if the rings have not the same symbols, or the rows not
+    these columns; ContractError naming feature and symbol where a fitted feature has not its numbers. Make a new one
+    when the books ring begins a new epoch.
     """
 
     def __init__(self, books: Books, rows: Rows, features: FeatureSet = DEFAULT) -> None:
@@ -28,12 +29,12 @@ class Features:
                               where=f"rows: {rows.symbols} x {rows.columns}; "
                                     f"ticks: {books.symbols} x {features.labels}")
         self.features = features
-        self._codes = np.array([feature_kernel.Column[name] for name in features.names], np.int64)
+        self._plans = [feature_kernel.plan_of(features, symbol) for symbol in books.symbols]
         self.books, self.rows = books, rows
         self._ticks = [_read_only(ticks) for ticks in books.ticks]
         self._states = [feature_kernel.new_state() for _ in books.symbols]
         self._heads = memoryview(rows.heads)  # five times faster than the array, item by item
-        self._advance = _kernel()
+        self._advance, self._identity = _kernel()
 
     def warm_up(self) -> None:
         """As the function of that name; done by making one of these."""
@@ -56,6 +57,29 @@ class Features:
         self._run(symbol, upto_seq, upto_seq + 1, 0)
         self._states[symbol][feature_kernel.LOST] = 0
 
+    def state(self, symbol: int) -> np.ndarray:
+        """The state of one symbol as it stands, for `resume`: to be copied before the next `advance`."""
+        return self._states[symbol]
+
+    def resume(self, symbol: int, state: np.ndarray, upto_seq: int) -> bool:
+        """As `rebuild`, but from a state that another one of these had for the same columns, numbers and stream of
+        ticks (`common.feature_state` keeps them): also what remembers more than the books ring still holds, and
+        ROW_RUN, go on as if nothing had happened.
+
+        Where that cannot be, since the state is younger than `upto_seq`, or ticks after it are gone, or it came from
+        another version of the kernel, it does as `rebuild` and returns False."""
+        kernel, last = int(state[feature_kernel.KERNEL]), int(state[feature_kernel.LAST])
+        if kernel != self._identity or not upto_seq - self.books.capacity <= last <= upto_seq:
+            self.rebuild(symbol, upto_seq)
+            return False
+        self._states[symbol] = state.copy()
+        self._states[symbol][feature_kernel.LOST] = 0
+        self._run(symbol, upto_seq, upto_seq + 1, 0)
+        if self.lost(symbol):
+            self.rebuild(symbol, upto_seq)
+            return False
+        return True
+
     def last(self, symbol: int) -> int:
         """The sequence of the last tick taken in; 0 before the first."""
         return int(self._states[symbol][feature_kernel.LAST])
@@ -67,7 +91,7 @@ class Features:
     def _run(self, symbol: int, last_seq: int, write_from: int, now_ns: int) -> int:
         state, rows = self._states[symbol], self.rows
         written = self._advance(self._ticks[symbol], state, rows.values[symbol], rows.meta[symbol], last_seq,
-                                write_from, now_ns, self._codes, self.features.warm_up)
+                                write_from, now_ns, *self._plans[symbol])
         if written:
             self._heads[symbol] = state[feature_kernel.WRITTEN]
         return written
@@ -79,11 +103,13 @@ def warm_up() -> None:
 
 
 @functools.cache
-def _kernel() -> Callable[..., int]:
-    """The compiled `feature_kernel.build(...)` for the one set of types that it is called with."""
+def _kernel() -> tuple[Callable[..., int], int]:
+    """The compiled `feature_kernel.build(...)` for the one set of types that it is called with, and its name."""
     books, rows = Books.private(("warm",), 2), Rows.private(("warm",), DEFAULT.labels, 2)
-    return direct(feature_kernel.build(TABLE_HASH), _read_only(books.ticks[0]), feature_kernel.new_state(),
-                  rows.values[0], rows.meta[0], 0, 1, 0, np.zeros(1, np.int64), 1)
+    state = feature_kernel.new_state()
+    function = direct(feature_kernel.build(TABLE_HASH), _read_only(books.ticks[0]), state, rows.values[0], rows.meta[0],
+                      0, 1, 0, *feature_kernel.plan_of(DEFAULT, "warm"))
+    return function, int(state[feature_kernel.KERNEL])
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from common import feature_kernel, layout
+from common import feature_kernel_state as kernel_state
+from common.errors import ContractError
 from common.feature_rows import Features
-from common.feature_set import DEFAULT
+from common.feature_set import DEFAULT, FeatureSet
+from common.features import FEATURES
 from common.ring import Books, Rows
-from tests.feature_ticks import BEGIN_NS, MAX, Pipe, make_tick, matrix, random_ticks
+from tests.feature_reference import parameters
+from tests.feature_ticks import BEGIN_NS, MAX, MS, Pipe, make_tick, matrix, random_ticks
 
 # Runs.
 
@@ -174,6 +178,40 @@ def test_symbols_do_not_touch_one_another():
     assert rows.values[1][1:301].tobytes() == matrix(ticks[600:]).tobytes()
 
 
+# Plans.
+
+def test_a_plan_computes_what_its_columns_need_and_no_more():
+    assert feature_kernel.plan_of(DEFAULT, "X")[0][feature_kernel.P_WORKS] == 0
+    works = {name: int(feature_kernel.plan_of(FeatureSet.of([name]), "X")[0][feature_kernel.P_WORKS])
+             for name in ("ofi_level_1", "vol_10s", "ewma_vol_1s", "ofi_100")}
+    bits = {name: 1 << place for place, name in enumerate(feature_kernel.WORKS)}
+    assert works == {"ofi_level_1": bits["mlofi"], "vol_10s": bits["volatility"] | bits["times"],
+                     "ewma_vol_1s": bits["ewma"], "ofi_100": 0}
+
+
+@pytest.mark.parametrize("name, numbers, told", [
+    ("vpin_50", {"Y": [1.0]}, "vpin_50: X; it has Y"), ("vpin_50", {"X": [1.5]}, "whole number"),
+    ("vpin_50", {"X": [1.0, 2.0]}, "one volume"), ("integrated_ofi_100", {"X": [0.1] * 9}, "10 weights"),
+    ("integrated_ofi_100", {"X": [math.nan] * 10}, "not all finite"),
+    ("micro_price_fitted", {"X": [1.0, 2.0, 2.0, 0.0]}, "moves are needed"),
+    ("micro_price_fitted", {"X": [0.0, 1.0, 1.0, 0.0]}, "tick > 0")])
+def test_numbers_of_fitted_features_that_are_missing_or_wrong_are_refused(name, numbers, told):
+    features = FeatureSet.of([name], {name: numbers})
+    with pytest.raises(ContractError, match=told):
+        Features(Books.private(("X",), 16), Rows.private(("X",), features.labels, 16), features)
+
+
+def test_two_fits_of_a_feature_stand_side_by_side_and_there_is_an_end_to_it():
+    ticks = random_ticks(400)
+    sets = [FeatureSet.of(["vpin_50"], parameters(1, volume)) for volume in range(10**9, 10**9 + 9)]
+    both = matrix(ticks, features=FeatureSet.union(sets[:2]))
+    for place, alone in enumerate(sets[:2]):
+        np.testing.assert_array_equal(both[:, place], matrix(ticks, features=alone)[:, 0])
+    assert (both[:, 0] != both[:, 1]).any()
+    with pytest.raises(ContractError, match="too many fitted"):
+        feature_kernel.plan_of(FeatureSet.union(sets), "X")
+
+
 # The extremes.
 
 def test_no_sum_overflows_at_the_extremes_of_64_bits():
@@ -181,20 +219,26 @@ def test_no_sum_overflows_at_the_extremes_of_64_bits():
     Python's integers."""
     low = make_tick(0, [(1, MAX)] * 10, [(2, MAX)] * 10, traded=MAX)
     high = make_tick(0, [(MAX - 1, MAX)] * 10, [(MAX, MAX)] * 10, traded=-MAX - 1)
+    low[layout.TRADE_PX], high[layout.TRADE_PX] = 1, MAX
     always_up = make_tick(0, [(1, MAX)] * 10, [], traded=MAX)
     for pattern in ([low, high], [low] * 3 + [high], [always_up, make_tick(0, [], [(MAX, MAX)] * 10, traded=MAX)]):
         ticks = np.array([pattern[i % len(pattern)] for i in range(1100)])
-        assert np.isfinite(matrix(ticks)).all()
-        pipe = Pipe(2048)
         ticks[:, layout.SEQ] = np.arange(1, 1101)
-        pipe.pass_on(ticks)
-        state = pipe.features._states[0].tolist()
-        records = [state[feature_kernel.HISTORY_AT + (n & 255) * feature_kernel.RECORD:][:feature_kernel.RECORD]
-                   for n in range(1101 - 250, 1101)]
-        for k, (word, window) in enumerate(feature_kernel.SUMS):
-            exact = sum(record[word] for record in records[-window:])
-            assert -2**63 <= exact < 2**63 and state[feature_kernel.SUMS_AT + k] == exact
-        depth = [(r[feature_kernel.DEPTH] << 32) + r[feature_kernel.DEPTH + 1] for r in records]
+        ticks[:, layout.EVENT_NS] += 10 * MS * ticks[:, layout.SEQ]
+        assert np.isfinite(matrix(ticks)).all()
+        pipe = Pipe(2048, features=FeatureSet.of([feature.name for feature in FEATURES], parameters(1, 2**53)))
+        added = []  # by each tick to each total, which cannot be more than 2^62
+        for tick in ticks:
+            before = _newest(pipe)
+            pipe.pass_on(tick[None])
+            added.append([(new - old + 2**63) % 2**64 - 2**63 for new, old in zip(_newest(pipe), before)])
+            assert np.isfinite(pipe.row(int(tick[layout.SEQ]))).all()
+        assert max(abs(word) for record in added for word in record[:kernel_state.OBI_1]) < 2**54
+        words = [[record[word] for record in added[-250:]] for word in range(kernel_state.OBI_1)]
+        assert max(abs(sum(word)) for word in words) < 2**62, "the sum over a window fits its word"
+        depth = [(record[kernel_state.DEPTH] << 32) + record[kernel_state.DEPTH + 1] for record in added[1:]]
         assert max(depth) == MAX * 5 * (1 if pattern[0] is always_up else 2)
-        assert max(abs(r[feature_kernel.RETURN]) for r in records) <= 2**53
-        assert max(r[feature_kernel.SQUARE] for r in records) <= 2**53
+
+
+def _newest(pipe: Pipe) -> list[int]:
+    return kernel_state.newest(pipe.features.state(0)).tolist()
