@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SIGNAL_REASONS = ("SIGNAL_INVALID", "SIGNAL_WEAK")
 SYMBOL_REASONS = ("SYMBOL_ELSEWHERE",)  #: of a feed whose venue our orders do not go to
 ALL_REASONS = (*SIGNAL_REASONS, *SYMBOL_REASONS, *REASONS)
+OUTBOUND_REASONS = ("ORDER_DUPLICATE", "JOURNAL_FAILED")  #: that only the way out can give, once there is an order
 _ADMISSION = tuple(check.test for check in ADMISSION)
 _ORDER = tuple(check.test for check in ORDER)
 

@@ -29,6 +29,7 @@ from common.errors import ResourceError, VenueError
 
 FLUSH_NS = 500_000_000  #: longest time that lines wait in the compressor
 MANIFEST = ".json"  #: what the name of a manifest has after that of its file
+STARTED_ANEW = "ingest was started anew"  #: why the recording has a disconnect that nobody told of
 _CHUNK = 1 << 16  # bytes of lines that are compressed together
 _ZSTD_LEVEL, _GZIP_LEVEL = 3, 4
 _HEADER = capture_lines.MARK + b'"capture",'
@@ -93,7 +94,7 @@ class CaptureFile:
         os.close(self._fd)
         self._fd = -1
         told = self.manifest()
-        _write_whole(Path(f"{self.path}{MANIFEST}"), json.dumps(told, indent=1).encode() + b"\n")
+        write_whole(Path(f"{self.path}{MANIFEST}"), json.dumps(told, indent=1).encode() + b"\n")
         return told
 
     @property
@@ -134,11 +135,13 @@ class CaptureFile:
 class Recorder:
     """The files of one feed. `take` is given each message of its tap. A file is succeeded by another once it has
     `max_bytes` (compressed) or is `max_s` old; 0: never. `name` begins the names of the files; without it, that of the
-    venue does."""
+    venue does. `begun` hears of each new file its header, and its stamps less those of the monotonic clock; `done` of
+    each whole one its manifest."""
 
     def __init__(self, folder: Path, clock, *, name: str = "", max_bytes: int = 0, max_s: float = 0.0,
+                 begun: Callable[[Header, int], None] = lambda header, offset_ns: None,
                  done: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
-        self._folder, self._clock, self._name, self._done = folder, clock, name, done
+        self._folder, self._clock, self._name, self._begun, self._done = folder, clock, name, begun, done
         self._max_bytes, self._max_ns = max_bytes, int(max_s * 1e9)
         self._suffix = compression()
         self.file: CaptureFile | None = None
@@ -186,7 +189,7 @@ class Recorder:
         """The sender of `message` was started at `started_ns`, monotonic: if that was after the message before it, the
         one that sent that has gone without a word."""
         if self.file is not None and self._last_ns < started_ns <= int.from_bytes(message[:8], "little"):
-            self._say(Disconnect("ingest was started anew"))
+            self._say(Disconnect(STARTED_ANEW))
             self._forget()
 
     def work(self) -> None:
@@ -276,6 +279,7 @@ class Recorder:
         self.file = CaptureFile(path, header, mono_ns + self._offset)
         self._opened_ns = mono_ns
         self.control += 1
+        self._begun(header, self._offset)
 
     def _finish(self) -> None:
         manifest = self.file.close()
@@ -304,11 +308,11 @@ def _compressor(suffix: str) -> tuple[Callable[[bytes], bytes], Callable[[], byt
     return zstd.compress, lambda: zstd.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK), zstd.flush
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """All of the file or none of it."""
+def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """All of the file or none of it; raises ResourceError."""
     new = path.with_name(f".{path.name}.new")
     try:
-        with new.open("wb") as file:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -52,19 +52,19 @@ class Rate:
     """At most `per_second` orders a second in the long run, and as many at once: a token bucket, kept as the
     time at which it will be full again (the generic cell rate algorithm), so that integers suffice."""
 
-    __slots__ = ("_interval", "_burst", "_full_ns")
+    __slots__ = ("_interval", "_burst", "full_ns")
 
-    def __init__(self, per_second: float) -> None:
+    def __init__(self, per_second: float, full_ns: int = 0) -> None:
         self._interval = round(1e9 / per_second) if per_second else 0
         self._burst = max(1, round(per_second)) * self._interval
-        self._full_ns = 0
+        self.full_ns = full_ns  #: when it will be full again: with `per_second`, all that there is to know of it
 
     def ready(self, now: int) -> bool:
         """Whether one more order may leave now."""
-        return self._interval > 0 and max(self._full_ns, now) + self._interval - now <= self._burst
+        return self._interval > 0 and max(self.full_ns, now) + self._interval - now <= self._burst
 
     def take(self, now: int) -> None:
-        self._full_ns = max(self._full_ns, now) + self._interval
+        self.full_ns = max(self.full_ns, now) + self._interval
 
 
 class Account:

@@ -2,6 +2,7 @@
 
     in    predictions  Prediction, from every worker; of several of one symbol only the newest counts
     out   orders       through the gateway that the configuration names, each in the journal before it leaves
+    tap   decisions    what was decided, on what (common.decision): orders and refusals alike
     file  journal.db   in the state folder (paper.db for a paper book): what was meant, and what came of it
     file  halt.json    in the state folder: while it is there, nothing trades (`alpha halt`, `alpha resume`)
 
@@ -12,7 +13,7 @@ then positions are compared with the venue's; nothing trades before both are set
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,10 +21,10 @@ import click
 import numpy as np
 import orjson
 
-from common import killswitch
+from common import decision, killswitch
 from common.clock import SystemClock
 from common.config import Config, load
-from common.decide import ALL_REASONS, Rules, answer, wish
+from common.decide import ALL_REASONS, OUTBOUND_REASONS, Rules, answer, wish
 from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, VenueError, WireError
 from common.fixed import text
 from common.gateways import (
@@ -44,7 +45,7 @@ from common.gateways import (
 from common.journal import Journal
 from common.layout import FLAG_VALID
 from common.ledger import ASK_AGAIN_NS, Ledger
-from common.links import Network, Poller
+from common.links import DECISIONS, Network, Poller, Tap
 from common.orders import Order, State, Working
 from common.ring import Books, Top
 from common.risk import Account, Rate, Refusal
@@ -52,8 +53,6 @@ from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
 from common.wire import Prediction, decode
 
-#: reasons that only the way out can give, beside those of `common.decide`
-OUTBOUND_REASONS = ("ORDER_DUPLICATE", "JOURNAL_FAILED")
 COUNTERS = ("predictions", "superseded", "decisions", "orders", "acks", "fills", "cancels", "rejects", "unknowns",
             "refusals", *(f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS),
             "position", "exposure", "realised", "unrealised", "fees", "day_loss",  # gauges, 1e-8 of quote currency
@@ -81,9 +80,10 @@ class Executor(Stage):
     name = "executor"
 
     def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, gateway: Gateway, journal: Journal,
-                 books_source: Callable[[], Books] | None = None, state_dir: Path | None = None) -> None:
+                 books_source: Callable[[], Books] | None = None, state_dir: Path | None = None,
+                 tap: Tap | None = None) -> None:
         self._config, self._clock, self._telemetry, self._inbox = config, clock, telemetry, inbox
-        self.gateway, self.journal = gateway, journal
+        self.gateway, self.journal, self._tap = gateway, journal, tap
         self._books_source = books_source or (lambda: Books.attach(config.instance.name))
         self._state_dir = state_dir or config.state_dir
         self._halt_file = str(self._state_dir / killswitch.FILE)
@@ -104,6 +104,7 @@ class Executor(Stage):
         self._waiting_for = ""
         self._told: dict[str, str] = {}
         self._passed: list[tuple[int, ...]] = []  # of each decision its stamps, from recv_ns on
+        self._untold: list[tuple] = []  # what the tap is to hear, as `decision.encode` takes it
         self._day, self._opening = "", 0
         self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
         self._poller: Poller | None = None
@@ -149,7 +150,7 @@ class Executor(Stage):
                 inbox.wait(0)  # it has stood in a queue: newer ones may stand behind it
         if handled:
             for prediction in newest.values():
-                self._consider(prediction)
+                self.consider(prediction)
             self._telemetry.add("predictions", handled)
             if handled > len(newest):
                 self._telemetry.add("superseded", handled - len(newest))
@@ -201,13 +202,23 @@ class Executor(Stage):
                 self._learn(event)
         self._flush()
         self._observe()
+        self._tell()
         self.gateway.close()
         self.journal.close()
         self._inbox.close()
 
     # ---- a prediction becomes a decision
 
-    def _consider(self, prediction: Prediction) -> None:
+    def take(self, predictions: Iterable[Prediction]) -> None:
+        """Decide on each, in their order, without a link: for who composes the stages in one process."""
+        count = 0
+        for prediction in predictions:
+            self.consider(prediction)
+            count += 1
+        self._telemetry.add("predictions", count)
+
+    def consider(self, prediction: Prediction) -> None:
+        """Decide on one prediction, as of now; what comes of the order is told by the gateway later."""
         symbol = prediction.symbol
         if symbol >= len(self._rules) or prediction.epoch != self._tag:
             self._unexpected(prediction)
@@ -215,16 +226,20 @@ class Executor(Stage):
                 return
         clock, rules = self._clock.monotonic_ns, self._rules[symbol]
         standing, account = self.ledger.standings[symbol], self.ledger.account
-        verdict = wish(prediction, standing, account, rules, clock())
+        told = self._tap is not None and self._tap.wanted
+        before = decision.before(standing, account) if told else None
+        wish_ns, market, answer_ns = clock(), None, 0
+        verdict = wish(prediction, standing, account, rules, wish_ns)
         if type(verdict) is int:  # worth a look at the market
-            market = self.books.top(symbol)
-            verdict = answer(verdict, prediction, market, standing, account, rules, clock())
+            market, answer_ns = self.books.top(symbol), clock()
+            verdict = answer(verdict, prediction, market, standing, account, rules, answer_ns)
         decided = clock()
         if prediction.seq > standing.seq and prediction.epoch == standing.epoch:
             standing.seq = prediction.seq
-        if type(verdict) is Order:
-            verdict = self._place(prediction, verdict, market, decided)
-        self._count(prediction, verdict, decided)
+        refusal = self._place(prediction, verdict, market, decided) if type(verdict) is Order else verdict
+        self._count(prediction, refusal, decided)
+        if told:
+            self._untold.append((prediction, wish_ns, answer_ns, market, before, verdict, refusal))
 
     def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
         """Count the decision; its latencies are written down later, many at a time, off the way of the next."""
@@ -245,6 +260,19 @@ class Executor(Stage):
         self._passed.clear()
         self._telemetry.observe_all(STATIONS, np.diff(stamps).T)
         self._telemetry.observe_all(("tick_to_decision",), (stamps[:, -1] - stamps[:, 0])[None])
+
+    def _tell(self) -> None:
+        """Tell the tap of the decisions since the last time, in one message."""
+        records = []
+        for told in self._untold:
+            try:
+                records.append(decision.encode(*told))
+            except WireError as error:
+                self._telemetry.add("errors")
+                _log.error("%s", error)
+        self._untold.clear()
+        if records:
+            self._tap.send(b"".join(records))
 
     def _place(self, prediction: Prediction, order: Order, market: Top, decided: int) -> Refusal | None:
         """Journal, then send. Returns why not, or None when the order is out."""
@@ -420,6 +448,8 @@ class Executor(Stage):
     def _turn(self, now: int, idle: bool) -> None:
         self._next_turn = now + _TURN_NS
         self._observe()
+        if self._untold:
+            self._tell()
         self._look()
         if self.books.retired:
             self._attach_again()
@@ -578,6 +608,7 @@ def executor(path: str | None) -> None:
     Receives  predictions (Prediction, from every worker); binds it.
     Sends     orders over HTTP, or to a local paper book: [executor] gateway.
     Memory    reads the books ring.
+    Tap       alpha tap decisions
     Files     journal.db in the state folder; and halt.json there, which stops it.
     Key       $ALPHA_BOT_KEY; a loopback exchange needs none.
     Starts in any order: it waits for the books ring, and for the venue before it trades.
@@ -592,4 +623,5 @@ def _build(config: Config, network: Network, telemetry: Telemetry) -> Executor:
     gateway = create(config, clock)
     name = config.executor.journal or ("paper.db" if gateway.name == "paper" else "journal.db")
     journal = Journal.open(config.state_dir / name, config.executor.durability)
-    return Executor(config, clock, telemetry, network.pull("predictions"), gateway, journal)
+    return Executor(config, clock, telemetry, network.pull("predictions"), gateway, journal,
+                    tap=network.tap(DECISIONS, "executor") if config.tap.enabled else None)

@@ -2,9 +2,15 @@
 
     in    tap frames   what each feed of ingest hears and says (common.capture_lines)
     out   files        captures with their manifests, one series for each feed (common.recorder)
+
+With --session, what the pipeline makes of them as well, so that `alpha parity` can compare it with a replay:
+
+    in    books and rows rings, read from behind their heads; taps predictions and decisions
+    out   a folder for each stream of ticks (common.session_log)
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -15,14 +21,23 @@ from typing import Any
 
 import click
 
+from common.capture_lines import Header
 from common.clock import SystemClock
 from common.config import Config, load
-from common.errors import InstanceError, ResourceError
-from common.links import FRAMES, Network, Poller
+from common.deployment import known
+from common.errors import AlphaError, InstanceError, LayoutError, ResourceError
+from common.feature_set import FeatureSet
+from common.features import TABLE_HASH
+from common.links import DECISIONS, FRAMES, Listener, Network, Poller
 from common.locks import lock_file
+from common.manifest import features_wanted, read
+from common.onnx_file import model_id
 from common.overview import Overview
 from common.recorder import Recorder, is_header
+from common.ring import Books, Rows
+from common.session_log import Capture, Known, SessionLog, follow
 from common.stage import exit_on_error
+from common.wire import Prediction, decode
 
 _LOCK = ".recording.lock"
 _WAIT_MS = 100
@@ -30,6 +45,7 @@ _TURN_NS = 500_000_000
 _BATCH = 20_000  # messages between two looks at everything else
 _ASK_NS = 1_000_000_000  # for ingest to notice that somebody listens anew
 _LAST_S = 2.0  # for what is under way when recording ends
+_FOLLOW_NS = 100_000_000  # between looks at the rings: at 20,000 ticks/s of one symbol half of a ring
 _NOTHING = 7  # exit code: as `alpha status` where nothing runs
 
 
@@ -71,14 +87,168 @@ class Track:
             self._asking = self._network.listen(FRAMES, self._who), now + _ASK_NS
 
 
-class Recording:
-    """All feeds of a pipeline into one folder, until `stop` holds anything or the time is over."""
+class Live:
+    """What the pipeline makes of the frames: the rings, followed from behind, and two taps."""
 
-    def __init__(self, config: Config, folder: Path, max_mb: float, max_minutes: float) -> None:
-        self._config, self._folder = config, folder
+    def __init__(self, network: Network, config: Config, folder: Path, clock) -> None:
+        self._config, self._folder, self._clock = config, folder, clock
+        self._predictions = _Heard(network.listen("predictions"))
+        self._decisions = _Heard(network.listen(DECISIONS))
+        self._books: Books | None = None
+        self._rows: Rows | None = None
+        self._last: dict[str, list[int]] = {}  # sequences up to which ticks and rows have been written, by symbol
+        self._captures: list[Capture] = []
+        self._models: dict[int, Known] = {}
+        self.log: SessionLog | None = None
+        self.told: list[dict[str, Any]] = []  #: of each folder, for people
+        self._next_ns = 0
+
+    def captured(self, header: Header, offset_ns: int) -> None:
+        """A file of frames has been begun."""
+        self._captures.append(Capture(header.session, header.part, offset_ns))
+        if self.log is not None:
+            self.log.captured(self._captures[-1])
+
+    def work(self, now: int) -> None:
+        """Write what there is; call it at every turn."""
+        if now < self._next_ns:
+            return
+        self._next_ns = now + _FOLLOW_NS
+        self._follow()
+        self._hear()
+        if self._books is None or self._books.retired or self._rows.retired:
+            self._attach()
+
+    def discover(self) -> None:
+        """Find taps that have appeared."""
+        self._predictions.listener.discover()
+        self._decisions.listener.discover()
+
+    def close(self) -> None:
+        if self.log is not None:
+            self._follow()
+            self._hear()
+            self._end()
+
+    def _attach(self) -> None:
+        """Both rings of one stream, as soon as they are there; a folder for each stream and each set of columns."""
+        try:
+            books = Books.attach(self._config.instance.name)
+            rows = Rows.attach(self._config.instance.name, TABLE_HASH)
+        except FileNotFoundError:
+            return
+        if rows.epoch != books.epoch or rows.symbols != books.symbols or rows.retired or books.retired:
+            return  # one of them is about to be made anew
+        former = self._books, self._rows
+        if self.log is not None:
+            self._follow()  # to their ends
+        self._books, self._rows = books, rows
+        if self.log is not None:
+            if (books.epoch, books.symbols, rows.columns) == (former[0].epoch, former[0].symbols, former[1].columns):
+                return
+            self._end()
+        self._begin()
+
+    def _begin(self) -> None:
+        books, features = self._books, _columns(self._config, self._rows.columns)
+        seconds, ns = divmod(self._clock.wall_ns(), 1_000_000_000)
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds)) + f".{ns // 1000:06}Z"
+        self.log = SessionLog(self._folder / f"session-{stamp}", self._config, books.epoch, books.symbols, features)
+        for capture in self._captures:
+            self.log.captured(capture)
+        self._models.clear()
+        self._last = {kind: [-1] * len(books.symbols) for kind in ("ticks", "rows")}
+        self._follow()
+
+    def _end(self) -> None:
+        log, self.log = self.log, None
+        log.close()
+        self.told.append({"folder": log.folder.name, **log.counts, "bytes": log.bytes})
+
+    def _follow(self) -> None:
+        log = self.log
+        if log is None:
+            return
+        for kind, ring in (("ticks", self._books), ("rows", self._rows)):
+            last = self._last[kind]
+            for symbol in range(len(last)):
+                found = follow(ring, symbol, last[symbol])
+                if found is None:
+                    continue
+                last[symbol] = found.last
+                for first, end in found.lost:
+                    log.missed(kind, end - first + 1, symbol, first, end)
+                if kind == "ticks":
+                    log.write_ticks(symbol, found.meta)
+                else:
+                    log.write_rows(symbol, found.meta, found.values)
+
+    def _hear(self) -> None:
+        """Messages: before there is a folder, they are of no use."""
+        predictions = [found for message in self._predictions.take() for found in decode(message, Prediction)]
+        decisions = b"".join(self._decisions.take())
+        if self.log is None:
+            return
+        for kind, heard in (("predictions", self._predictions), ("decisions", self._decisions)):
+            if missed := heard.missed():
+                self.log.missed(kind, missed)
+        if predictions:
+            for number in sorted({found.model for found in predictions} - self._models.keys()):
+                self._models[number] = _model(self._config, number)
+                self.log.model(self._models[number])
+            self.log.write_predictions(predictions)
+        if decisions:
+            self.log.write_decisions(decisions)
+
+
+class _Heard:
+    """A tap, and how much of it was missed."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener, self._missed = listener, 0
+
+    def take(self) -> list[bytes]:
+        found = []
+        while len(found) < _BATCH and (message := self.listener.recv(0)) is not None:
+            found.append(message)
+        return found
+
+    def missed(self) -> int:
+        """Messages, since the last call."""
+        count, self._missed = self.listener.missed - self._missed, self.listener.missed
+        return count
+
+
+def _columns(config: Config, labels: tuple[str, ...]) -> FeatureSet:
+    """The features behind the columns of a ring. Raises LayoutError where no model tells of one of them."""
+    found = {column.label: column for column in features_wanted(config, known(config)).columns}
+    missing = [label for label in labels if label not in found]
+    if missing:
+        raise LayoutError("the rows have a column that none of the models here takes",
+                          where=f"{missing[0]} (of {len(missing)})",
+                          remedy="record with the configuration that the pipeline runs with")
+    return FeatureSet(found[label] for label in labels)
+
+
+def _model(config: Config, number: int) -> Known:
+    """The model whose id predictions carry, among those that may be in use; without a path where it is none of them."""
+    for path in known(config):
+        with contextlib.suppress(AlphaError, OSError):
+            if model_id(path) == number:
+                return Known(number, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), read(path).name)
+    return Known(number, "", "", "")
+
+
+class Recording:
+    """All feeds of a pipeline into one folder, until `stop` holds anything or the time is over; with `session`, what
+    becomes of them as well."""
+
+    def __init__(self, config: Config, folder: Path, max_mb: float, max_minutes: float, session: bool = False) -> None:
+        self._config, self._folder, self._with_session = config, folder, session
         self._limits = {"max_bytes": int(max_mb * 2**20), "max_s": max_minutes * 60.0}
         self.tracks: dict[str, Track] = {}
         self.files: list[dict[str, Any]] = []  #: manifests
+        self.live: Live | None = None
         self._clock = SystemClock()
         self._overview = Overview(config.instance.name)
         self._poller = Poller()
@@ -90,6 +260,9 @@ class Recording:
             stack.callback(os.close, _hold(self._folder))
             network = Network(self._config.run_dir)
             stack.callback(network.close)
+            if self._with_session:
+                self.live = Live(network, self._config, self._folder, self._clock)
+                stack.callback(self.live.close)
             start = time.monotonic()
             end = start + seconds if seconds else None
             next_turn = 0
@@ -114,6 +287,8 @@ class Recording:
         for track in self.tracks.values():
             count += track.take()
             track.recorder.work()
+        if self.live is not None:
+            self.live.work(self._clock.monotonic_ns())
         return count
 
     def _discover(self, network: Network, stack: contextlib.ExitStack) -> None:
@@ -124,12 +299,18 @@ class Recording:
             if who not in self.tracks:
                 # The feed of `[market]` goes by the name of its venue.
                 recorder = Recorder(self._folder, self._clock, name="" if who == "ingest" else who,
-                                    done=self.files.append, **self._limits)
+                                    begun=self._begun, done=self.files.append, **self._limits)
                 stack.callback(recorder.close)
                 self.tracks[who] = Track(network, who, recorder, self._overview, self._poller)
         now = self._clock.monotonic_ns()
         for track in self.tracks.values():
             track.work(now)
+        if self.live is not None:
+            self.live.discover()
+
+    def _begun(self, header: Header, offset_ns: int) -> None:
+        if self.live is not None:
+            self.live.captured(header, offset_ns)
 
     def _count(self, name: str) -> int:
         return sum(getattr(track.recorder, name) for track in self.tracks.values())
@@ -142,9 +323,10 @@ class Recording:
                   end="", file=sys.stderr, flush=True)
 
     def _summary(self, seconds: float) -> dict[str, Any]:
-        return {"folder": str(self._folder), "seconds": round(seconds, 3), "frames": self._count("frames"),
+        told = {"folder": str(self._folder), "seconds": round(seconds, 3), "frames": self._count("frames"),
                 "control_lines": self._count("control"), "missed": self._count("missed"),
                 "bytes": self._count("bytes"), "files": self.files}
+        return told if self.live is None else {**told, "sessions": self.live.told}
 
 
 def _hold(folder: Path) -> int:
@@ -177,8 +359,10 @@ def _give_way() -> None:
               help="Begin another file once one has so many MB, compressed; 0: never.")
 @click.option("--max-minutes", type=click.FloatRange(0), default=60.0, show_default=True,
               help="Begin another file once one is so old; 0: never.")
+@click.option("--session", is_flag=True, help="Keep ticks, rows, predictions and decisions, too: some 1,100 bytes a "
+              "tick.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, the manifests of all files in it.")
-def record(folder: Path, path: str | None, seconds: float | None, max_mb: float, max_minutes: float,
+def record(folder: Path, path: str | None, seconds: float | None, max_mb: float, max_minutes: float, session: bool,
            as_json: bool) -> None:
     """Record what the running ingest hears, from all its feeds, until Ctrl-C.
 
@@ -190,6 +374,8 @@ def record(folder: Path, path: str | None, seconds: float | None, max_mb: float,
     alpha record --out today
     alpha record --out today --for 3600 --max-minutes 10 --json
     alpha replay today/*.zst
+    alpha record --out today --session
+    alpha parity today today/*.zst
     """
     with exit_on_error():
         config = load(path)
@@ -197,13 +383,17 @@ def record(folder: Path, path: str | None, seconds: float | None, max_mb: float,
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda received, frame: stop.append(received))
         _give_way()
-        told = Recording(config, folder, max_mb, max_minutes).go(seconds, stop)
+        told = Recording(config, folder, max_mb, max_minutes, session).go(seconds, stop)
         if as_json:
             print(json.dumps(told, indent=1))
         else:
             for file in told["files"]:
                 print(f"{folder / file['file']}: {file['frames']:,} frames of {file['venue']}, {file['missed']:,} "
                       f"missed, {file['bytes'] / 2**20:,.1f} MB", file=sys.stderr)
+            for one in told.get("sessions", ()):
+                print(f"{folder / one['folder']}: {one['ticks']:,} ticks, {one['rows']:,} rows, "
+                      f"{one['predictions']:,} predictions, {one['decisions']:,} decisions, {one['missed']:,} missed, "
+                      f"{one['bytes'] / 2**20:,.1f} MB", file=sys.stderr)
     if not told["files"]:
         print(f"alpha: nothing came to be recorded: no ingest of instance {config.instance.name!r} was heard; start it "
               "with: alpha run", file=sys.stderr)

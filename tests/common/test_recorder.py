@@ -245,3 +245,20 @@ def test_a_folder_that_is_not_there_is_named(make, tmp_path):
     recorder._folder = tmp_path / "nowhere"
     with pytest.raises(ResourceError, match="nowhere"):
         feed(recorder, HEADER)
+
+
+def test_each_file_tells_how_its_stamps_follow_from_the_monotonic_clock(tmp_path):
+    begun = []
+    recorder = Recorder(tmp_path, Clock(1_000), max_s=1.0, begun=lambda *told: begun.append(told))
+    feed(recorder, *OPENING, frame(1))
+    recorder._clock.offset += 77
+    feed(recorder, frame(2), at=2_000_000_000)
+    recorder.close()
+    found = dict(zip(files(tmp_path), begun))
+    assert [header.part for header, _ in begun] == [0, 1]
+    assert [offset - Clock.offset for _, offset in begun] == [0, 77]
+    for path, (header, offset) in found.items():
+        lines = list(captures.lines(path))
+        assert parse(lines[0][1]) == header
+        assert [recv_ns - offset for recv_ns, text in lines if text in (frame(1), frame(2))] in (
+            [1_004], [2_000_000_000])

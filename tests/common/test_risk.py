@@ -145,3 +145,16 @@ def test_a_burst_is_allowed_and_then_the_rate():
 def test_exposure_covers_every_way_in_which_the_open_orders_can_fill(position, buys, sells):
     worst = exposure(position, buys, sells, SCALE)
     assert all(abs(position + b - s) <= worst for b in (0, buys) for s in (0, sells))
+
+
+@given(per_second=st.floats(0.1, 1000), steps=st.lists(st.integers(0, 10**9), min_size=1, max_size=30))
+def test_a_rate_goes_on_where_another_stood(per_second, steps):
+    rate, now = Rate(per_second), 10**12
+    for step in steps:
+        now += step
+        again = Rate(per_second, rate.full_ns)
+        assert again.ready(now) == rate.ready(now)
+        if rate.ready(now):
+            rate.take(now)
+            again.take(now)
+        assert again.full_ns == rate.full_ns

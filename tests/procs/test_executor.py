@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from common import killswitch, layout, shm
+from common import decision, killswitch, layout, shm
 from common.clock import ManualClock
 from common.config import Config, Instance, Market, Risk
 from common.config import Executor as ExecutorSettings
-from common.decide import ALL_REASONS
+from common.decide import ALL_REASONS, Rules
 from common.fixed import SCALE, text
 from common.gateways import create
 from common.journal import Journal, Reader
@@ -40,13 +40,14 @@ S = 1_000_000_000
 class Desk:
     """One executor and all around it. `begin` again is a restart: journal and venue stay, memory does not."""
 
-    def __init__(self, folder: Path, venue: StandIn | None = None, environ=None, wrap=None, **settings) -> None:
+    def __init__(self, folder: Path, venue: StandIn | None = None, environ=None, wrap=None, tap=None,
+                 **settings) -> None:
         risk = settings.pop("risk", Risk(symbol_cooldown_ms=0.0))
         self.config = Config(
             risk=risk, market=Market(symbols=SYMBOLS, **settings),
             executor=ExecutorSettings(gateway="vectrade" if venue else "paper",
                                       base_url=venue.url if venue else "http://127.0.0.1:1", timeout_s=2.0))
-        self.folder, self.venue, self.environ, self.wrap = folder, venue, environ or {}, wrap
+        self.folder, self.venue, self.environ, self.wrap, self.tap = folder, venue, environ or {}, wrap, tap
         self.clock = ManualClock(1_700_000_000 * S)
         self.books = Books.private(SYMBOLS, 1024)
         self.seq = [0, 0]
@@ -63,7 +64,7 @@ class Desk:
         if self.wrap:
             journal, gateway = self.wrap(journal), self.wrap(gateway)
         self.executor = Executor(self.config, self.clock, self.telemetry, self.inbox, gateway, journal,
-                                 lambda: self.books, self.folder)
+                                 lambda: self.books, self.folder, self.tap)
         assert self.executor.on_start()
 
     def abandon(self) -> None:
@@ -779,3 +780,84 @@ def test_the_process_trades_is_killed_comes_back_and_leaves_nothing(instance, ve
     reader.close()
     for stray in shm.leaked(name):
         (shm.SHM_DIR / stray).unlink()
+
+
+# ---- what the tap hears
+
+
+class Heard:
+    """A tap that somebody listens to."""
+
+    def __init__(self, wanted: bool = True) -> None:
+        self.wanted, self.messages = wanted, []
+
+    def send(self, message: bytes) -> None:
+        self.messages.append(message)
+
+    def told(self) -> list[decision.Decision]:
+        return [one for message in self.messages for one in decision.decode(message)]
+
+
+def test_every_decision_is_told_with_what_it_was_made_of(tmp_path):
+    tap = Heard()
+    desk = Desk(tmp_path, tap=tap).ready()
+    tap.messages.clear()
+    desk.predict(0.9)
+    desk.predict(0.51)
+    desk.predict(0.2, 1)
+    desk.wait(30)
+    desk.predict(0.9, epoch=1)
+    desk.predict(0.9, recv_ns=0)
+    desk.wait(30)
+    told = tap.told()
+    assert [decision.REASONS[one.reason] for one in told] == ["", "SIGNAL_WEAK", "", "SEQUENCE_EPOCH", "AGE_DATA"]
+    assert len(told) == desk.get("decisions") == desk.get("orders") + desk.get("refusals")
+    order, weak, other, *_ = told
+    assert order.top.ask == 10_001 * SCALE // 100 and order.price == order.top_ask and order.outcome == 0
+    assert weak.answer_ns == 0 and weak.top is None and weak.seq == 2 and weak.newest == 1
+    assert other.symbol == 1 and other.rate_full_ns > 0 and other.open_buy == other.position == 0
+    rules = [Rules.of(desk.config, symbol) for symbol in SYMBOLS]
+    for one in told:
+        assert decision.again(one, rules[one.symbol], desk.config.risk.max_orders_per_s) == one.verdict
+    desk.close()
+
+
+def test_what_the_way_out_refuses_is_told_beside_what_was_decided(tmp_path):
+    tap = Heard()
+    desk = Desk(tmp_path, tap=tap).ready()
+    tap.messages.clear()
+    killswitch.halt(tmp_path, "now", "a test")  # between the last look and the order
+    desk.predict(0.9)
+    desk.close()  # and what was not told yet is told at the end
+    [told] = tap.told()
+    assert told.reason == 0 and told.qty and decision.REASONS[told.outcome] == "STATE_HALTED"
+
+
+def test_while_nobody_listens_nothing_is_kept(tmp_path):
+    tap = Heard(wanted=False)
+    desk = Desk(tmp_path, tap=tap).ready()
+    desk.predict(0.9)
+    assert desk.executor._untold == []
+    desk.close()
+    assert tap.messages == []
+
+
+def test_a_decision_that_no_record_can_hold_is_counted_and_the_next_is_told(tmp_path):
+    tap = Heard()
+    desk = Desk(tmp_path, tap=tap).ready()
+    tap.messages.clear()
+    errors = desk.get("errors")
+    desk.executor.ledger.account.gross = 2**63
+    desk.predict(0.5)
+    desk.executor.ledger.account.gross = 0
+    desk.predict(0.5)
+    desk.wait(30)
+    assert desk.get("errors") == errors + 1 and [one.seq for one in tap.told()] == [2]
+    desk.close()
+
+
+def test_predictions_may_be_given_without_a_link(tmp_path):
+    desk = Desk(tmp_path).ready()
+    desk.executor.take(desk.prediction(p) for p in (0.5, 0.51, 0.49))
+    assert desk.get("predictions") == desk.get("decisions") == 3 and desk.refused() == {"SIGNAL_WEAK": 3}
+    desk.close()

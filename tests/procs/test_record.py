@@ -4,16 +4,26 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from common import captures
+from common import captures, decision
 from common.capture_lines import Connect, Disconnect, End, Header, Missed, State, encode, is_control, parse
-from common.links import FRAMES, Network
+from common.config import Config
+from common.feature_set import DEFAULT
+from common.features import TABLE_HASH
+from common.links import DECISIONS, FRAMES, Network
+from common.onnx_file import model_id
+from common.ring import Books, Rows
+from common.session_log import KINDS, MISSED, Session
 from common.telemetry import Telemetry
+from common.wire import Prediction
+from common.wire import encode as encode_records
 from tests.pipeline import command, environment
 from tests.waiting import until
 
+ROOT = Path(__file__).resolve().parents[2]
 HEADER = encode(Header("vectrade", ("AAA",)))
 OPENING = (HEADER, encode(Connect("ws://x")), encode(State("AAA", b'{"book":1}')))
 
@@ -213,3 +223,121 @@ def test_where_nothing_runs_nothing_is_written_and_that_is_said(pipeline, tmp_pa
     out, err = process.communicate(timeout=30)
     assert process.returncode == 7 and "alpha run" in err and files(tmp_path / "out") == []
     assert json.loads(out)["files"] == []
+
+
+# ---- sessions
+
+
+class Rings:
+    """What ingest and feature leave in shared memory, of one symbol."""
+
+    def __init__(self, instance: str, columns=DEFAULT.labels, books: Books | None = None) -> None:
+        self.books = books or Books.create(instance, ("AAA",), 1024)
+        self.rows = Rows.create(instance, ("AAA",), columns, 1024, TABLE_HASH, self.books.epoch)
+
+    def grow(self, count: int) -> None:
+        for ring, records in ((self.books, self.books.ticks[0]), (self.rows, self.rows.meta[0])):
+            for _ in range(count):
+                seq = int(ring.heads[0]) + 1
+                records[seq & 1023, 1:] = seq
+                records[seq & 1023, 0] = seq
+                ring.heads[0] = seq
+
+    def close(self) -> None:
+        self.rows.close()
+        self.books.close()
+
+
+def sessions(out) -> list[Session]:
+    return [Session(path.parent) for path in sorted(out.glob("session-*/session.json"))]
+
+
+def count(out, kind: str) -> int:
+    return sum(len(session.records(kind)) for session in sessions(out))
+
+
+def prediction(tag: int, seq: int, model: int) -> Prediction:
+    return Prediction(0, 0, tag, seq, 0, 1, 0, model, 0.6, 0.4, 1.0, *[0] * 8)
+
+
+def test_a_session_holds_rings_and_taps_and_names_the_model(pipeline, instance, tmp_path):
+    network, env = pipeline
+    out, ingest, rings = tmp_path / "out", Ingest(network), Rings(instance)
+    taps = network.tap("predictions", "0"), network.tap(DECISIONS, "executor")
+    process = recorder(env, out, "--session")
+    ingest.heard()
+    ingest.say(*OPENING, frame(1))
+    for upto in (10, 700):  # who begins late begins with half a ring
+        rings.grow(upto - int(rings.books.heads[0]))
+        until(lambda: count(out, "rows") == upto, 30)
+    until(lambda: [tap.poll() for tap in taps] and all(tap.wanted for tap in taps), 30, "listeners")
+    path = Config(base=str(ROOT)).path(Config().inference.model)
+    told = [prediction(rings.books.tag, seq, model) for seq, model in ((5, model_id(path)), (6, 77))]
+    taps[0].send(encode_records(told))
+    taps[1].send(bytes(3 * decision.SIZE))
+    for tap in taps:
+        tap.poll()
+    until(lambda: count(out, "decisions") == 3 and count(out, "predictions") == 2, 30)
+    summary = finish(process)
+    [session] = sessions(out)
+    assert session.records("ticks")["tick"][:, 0].tolist() == session.records("rows")["meta"][:, 0].tolist() == [
+        *range(1, 701)]
+    assert [Prediction._make(one) for one in session.records("predictions").tolist()] == told
+    assert {known.id: known.path for known in session.models} == {77: "", model_id(path): str(path)}
+    assert session.stream == rings.books.epoch
+    assert session.features == DEFAULT and session.symbols == ("AAA",)
+    [file] = summary["files"]
+    assert [(capture.session, capture.part) for capture in session.captures] == [(file["session"], 0)]
+    [one] = summary["sessions"]
+    assert (one["ticks"], one["predictions"], one["missed"]) == (700, 2, 0) and one["folder"] == session.folder.name
+    rings.close()
+
+
+def test_what_a_stopped_recorder_misses_of_a_ring_is_noted(pipeline, instance, tmp_path):
+    network, env = pipeline
+    out, rings = tmp_path / "out", Rings(instance)
+    process = recorder(env, out, "--session")
+    rings.grow(10)
+    until(lambda: count(out, "rows") == 10, 30)
+    process.send_signal(signal.SIGSTOP)
+    rings.grow(1500)
+    process.send_signal(signal.SIGCONT)
+    until(lambda: count(out, "rows") == 10 + 1024, 30)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    [session] = sessions(out)
+    missed = {KINDS[kind]: (first, last, lost) for kind, _, first, last, lost in session.records(MISSED).tolist()}
+    assert missed == {"ticks": (11, 486, 476), "rows": (11, 486, 476)}
+    rings.close()
+
+
+def test_each_stream_and_each_set_of_columns_has_a_folder_of_its_own(pipeline, instance, tmp_path):
+    _, env = pipeline
+    out, rings = tmp_path / "out", Rings(instance)
+    process = recorder(env, out, "--session")
+    rings.grow(10)
+    until(lambda: count(out, "rows") == 10, 30)
+    rings.rows.close()
+    other = Rings(instance, DEFAULT.labels[:5], rings.books)  # the same ticks, other columns: all rows are written anew
+    other.grow(5)
+    until(lambda: len(sessions(out)) == 2 and count(out, "rows") == 15, 30)
+    other.close()
+    again = Rings(instance)
+    again.grow(3)
+    until(lambda: len(sessions(out)) == 3 and count(out, "rows") == 18, 30)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert [len(session.columns) for session in sessions(out)] == [len(DEFAULT), 5, len(DEFAULT)]
+    first, second, third = (session.records("ticks")["tick"][:, 0].tolist() for session in sessions(out))
+    assert first == [*range(1, len(first) + 1)] and 10 <= len(first) <= 15  # until the new rows were there
+    assert second == [*range(1, 16)] and third == [1, 2, 3]
+    again.close()
+
+
+def test_a_ring_of_columns_that_no_model_takes_is_refused(pipeline, instance, tmp_path):
+    _, env = pipeline
+    rings = Rings(instance, ("obi_1", "somebody@12345678"))
+    process = recorder(env, tmp_path / "out", "--session")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 3 and "somebody@12345678" in err
+    rings.close()
