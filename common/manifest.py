@@ -6,6 +6,7 @@ metadata under METADATA_KEY, so that a file that lost its manifest still tells w
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,12 +147,14 @@ def features_of(manifest: Manifest, source: str) -> FeatureSet:
     return features
 
 
-def features_wanted(config: Config) -> FeatureSet:
-    """What the rows must carry: the features of the model that trades first, as they stand, then those of the one in
-    its shadow, then `feature.columns`."""
+def features_wanted(config: Config, models: Sequence[Path] | None = None) -> FeatureSet:
+    """What the rows must carry: the features of `models`, those of the first as they stand, then `feature.columns`.
+
+    Without `models`, those of the configuration: the one that trades, then the one in its shadow."""
     settings = config.inference
-    paths = [config.path(name) for name in (settings.model, settings.shadow) if name]
-    sets = [features_of(read(path), str(path)) for path in paths]
+    if models is None:
+        models = [config.path(name) for name in (settings.model, settings.shadow) if name]
+    sets = [features_of(read(path), str(path)) for path in models]
     more = config.feature.columns
     if more == ("all",):
         more = tuple(feature.name for feature in FEATURES if not feature.fitted)

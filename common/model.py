@@ -21,6 +21,7 @@ import dataclasses
 import hashlib
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,12 +30,13 @@ import onnxruntime as ort
 
 from common.errors import ModelError
 from common.manifest import FILE_KEYS, METADATA_KEY, Manifest, features_of, no_manifest
-from common.onnx_file import external_data
+from common.onnx_file import check_weights, external_data, identity
 
 CPU = "CPUExecutionProvider"
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64}
 _CHUNK = 32  #: most rows in one run
+_LOOSEST = 0.05  #: tolerance of golden rows, as a probability
 _SIZES = (2, 3, 4, 5, 6, 7, 8, 12, 16, 24, _CHUNK)  #: batches compared with single rows at the start
 
 
@@ -43,15 +45,17 @@ class Model:
 
     @classmethod
     def load(cls, path: str | os.PathLike, providers: Sequence[str] = (CPU,), allow_fallback: bool = False,
-             manifest: Manifest | None = None) -> "Model":
-        """The model at `path`; `manifest` takes the place of the manifest file.
+             manifest: Manifest | None = None, custom_ops: Sequence[str] = ()) -> "Model":
+        """The model at `path`; `manifest` takes the place of the manifest file, and `custom_ops` are libraries of
+        operators, whose code runs in this process.
 
         Raises ModelError if a file is missing, corrupt or not the one that the manifest names, if its features are not
         defined here as they were where it was trained, if window, types, shapes, classes or golden rows do not fit, or
-        if another provider than `providers[0]` would run it and `allow_fallback` is False."""
-        return cls(Path(path), tuple(providers), allow_fallback, manifest)
+        if another provider than `providers[0]` would run it, or a single node of it, and `allow_fallback` is False."""
+        return cls(Path(path), tuple(providers), allow_fallback, manifest, tuple(custom_ops))
 
-    def __init__(self, path: Path, providers: tuple[str, ...], allow_fallback: bool, manifest: Manifest | None) -> None:
+    def __init__(self, path: Path, providers: tuple[str, ...], allow_fallback: bool, manifest: Manifest | None,
+                 custom_ops: tuple[str, ...]) -> None:
         self.path = path = path.resolve()
         try:
             data = path.read_bytes()
@@ -60,14 +64,16 @@ class Model:
                              remedy="set inference.model to an .onnx file") from None
         self.sha256 = hashlib.sha256(data).hexdigest()
         external = external_data(data, path)
-        whole = hashlib.sha256(data)
-        for name in sorted(external):
-            whole.update(external[name])
-        #: first 8 bytes of the SHA-256 of the file, and of its external data if any
-        self.id = int.from_bytes(whole.digest()[:8], "big")
-        self._session = _session(data, path, providers, allow_fallback)
+        self.id = identity(data, external)
+        self.size = len(data) + sum(map(len, external.values()))  #: bytes
+        check_weights(data, external, path)
+        _check_available(providers, allow_fallback)
+        self._session = _session(data, path, providers, custom_ops)
         self.providers: list[str] = self._session.get_providers()
-        self.provider = self.providers[0]  #: the one really in use
+        self.nodes = _assigned(self._session)  #: of the graph as it is run: provider -> how many; empty: not known
+        self.provider = next((name for name in self.providers if name in self.nodes), self.providers[0])
+        if not allow_fallback:
+            self._check_provider(providers[0])
         self.manifest = _manifest(path, self._session, manifest)
         self._check_contract({n: hashlib.sha256(d).hexdigest() for n, d in external.items()})
         self.features = features_of(self.manifest, str(path))
@@ -111,7 +117,22 @@ class Model:
                 result[i] = self._answer(row)
         return result
 
+    def describe(self) -> dict[str, object]:
+        """What the graph takes and gives: names, types, shapes."""
+        def told(entry: ort.NodeArg) -> str:
+            return f"{entry.name}: {entry.type} {entry.shape}"
+
+        return {"input": told(self._session.get_inputs()[0]), "outputs": [told(o) for o in self._session.get_outputs()]}
+
     # What follows runs at the start, or in the two methods above.
+
+    def _check_provider(self, wanted: str) -> None:
+        elsewhere = {name: count for name, count in self.nodes.items() if name != wanted}
+        if self.provider != wanted or elsewhere:
+            in_use = ", ".join(f"{name} for {n} of {sum(self.nodes.values())} nodes" for name, n in elsewhere.items())
+            raise ModelError("another execution provider runs the model than was requested",
+                             where=f"{self.path}: requested {wanted}, in use {in_use or self.provider}",
+                             remedy="mend its installation, or set inference.allow_fallback")
 
     def _check_contract(self, external: dict[str, str]) -> None:
         told = self.manifest
@@ -247,6 +268,10 @@ class Model:
             raise ModelError("the golden rows of the manifest have other shapes than the model's",
                              where=f"{self.path}: inputs {list(inputs.shape)}, outputs {list(outputs.shape)}; "
                                    f"one window is {list(self._shape)}, one answer [2]")
+        if not (np.isfinite(inputs).all() and np.isfinite(outputs).all() and 0 <= tolerance <= _LOOSEST):
+            raise ModelError("the golden rows of the manifest are not finite, or prove nothing",
+                             where=f"{self.path}: tolerance {tolerance}, not finite: {_not_finite(inputs)} inputs, "
+                                   f"{_not_finite(outputs)} outputs", remedy="export it again")
         for i, (window, expected) in enumerate(zip(inputs, outputs)):
             got = self.predict(window.astype(np.float32))
             if not np.abs(np.subtract(got, expected)).max() <= tolerance:
@@ -255,12 +280,15 @@ class Model:
                                  remedy="another provider or version may compute differently; export it again")
 
 
-def _session(data: bytes, path: Path, providers: tuple[str, ...], allow_fallback: bool) -> ort.InferenceSession:
+def _check_available(providers: tuple[str, ...], allow_fallback: bool) -> None:
     available = ort.get_available_providers()
-    usable = [name for name in providers if name in available]
     if not providers or (not allow_fallback and providers[0] not in available):
         raise ModelError("the execution provider is not available", where=f"requested {list(providers)}, "
                          f"available {available}", remedy="install its package, or set inference.allow_fallback")
+
+
+def _session(data: bytes, path: Path, providers: tuple[str, ...], custom_ops: tuple[str, ...]) -> ort.InferenceSession:
+    usable = [name for name in providers if name in ort.get_available_providers()]
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -269,20 +297,32 @@ def _session(data: bytes, path: Path, providers: tuple[str, ...], allow_fallback
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    for library in custom_ops:
+        try:
+            options.register_custom_ops_library(library)
+        except Exception as error:  # onnxruntime raises a dozen types with no other common base
+            raise ModelError("a library of custom operators cannot be loaded", where=f"{library}: {_line(error)}",
+                             remedy="correct inference.custom_ops") from error
     try:
         session = ort.InferenceSession(data, options, providers=usable or [CPU])
-    except Exception as error:  # onnxruntime raises a dozen types with no other common base
+    except Exception as error:  # as above
         text = _line(error)
         remedy = "export it again"
-        if "not a registered function/op" in text or "is not a registered" in text:
-            remedy = "custom operators are not loaded here; export it with standard ones"
+        if "is not a registered" in text:
+            remedy = "export it with standard operators, or name the library of its own in inference.custom_ops"
         raise ModelError("ONNX Runtime refuses the model", where=f"{path}: {text}", remedy=remedy) from error
     session.disable_fallback()
-    if not allow_fallback and session.get_providers()[0] != providers[0]:
-        raise ModelError("another execution provider runs the model than was requested",
-                         where=f"requested {providers[0]}, in use {session.get_providers()[0]}",
-                         remedy="mend its installation, or set inference.allow_fallback")
     return session
+
+
+def _assigned(session: ort.InferenceSession) -> dict[str, int]:
+    """How many nodes each provider runs; empty where this version of ONNX Runtime does not tell."""
+    told = getattr(session, "get_provider_graph_assignment_info", None)
+    counts: Counter[str] = Counter()
+    for part in told() if told else ():
+        counts[part.ep_name] += len(part.get_nodes())
+    return dict(counts)
 
 
 def _manifest(path: Path, session: ort.InferenceSession, given: Manifest | None) -> Manifest:
@@ -304,6 +344,10 @@ def _manifest(path: Path, session: ort.InferenceSession, given: Manifest | None)
                                  where=f"{path}: {entry.name}={_brief(ours)}, metadata {_brief(theirs)}",
                                  remedy="export both together")
     return manifest
+
+
+def _not_finite(array: np.ndarray) -> int:
+    return int((~np.isfinite(array)).sum())
 
 
 def _aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:

@@ -68,6 +68,8 @@ class _Mapping(shared_memory.SharedMemory):
         else:
             with _untracked():
                 super().__init__(name, create, size)
+        os.close(self._fd)  # the mapping has one of its own, and lets go of it with the last view
+        self._fd = -1
 
     def unlink(self) -> None:
         """Called by the constructor when mapping fails. Removing a block is `Block.remove`, by its writer."""

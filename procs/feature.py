@@ -7,19 +7,31 @@
     tap   work
 
 A doorbell may be lost, since the ring holds what it announced: the next one, or the idle turn, catches up.
+
+A model that is deployed may take columns that the rows have not. Then rows with those columns too are computed aside,
+from the ticks that are still there on, until they are as warm as the ones in use; these make way for them in one go,
+and workers attach the new ring when they look for a row that the old one has not.
+
+The state of the features is saved ten times a second, so that what remembers more than the books ring holds survives
+`kill -9` (`common.feature_state`).
 """
+
+import logging
 
 import click
 
+from common import deployment
 from common.clock import SystemClock
 from common.config import Config, load
 from common.dispatch import Assignment, Dispatcher
+from common.errors import AlphaError, ResourceError
 from common.feature_rows import Features
 from common.feature_set import FeatureSet
+from common.feature_state import Checkpoints
 from common.features import TABLE_HASH
 from common.layout import ROW_RUN
 from common.links import Network, Push, Tap
-from common.manifest import features_wanted
+from common.manifest import features_wanted, read
 from common.ring import Books, Rows
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
@@ -28,20 +40,53 @@ from common.wire import Credit, TickRef, Work, decode, encode, kind_of
 COUNTED = ("refs", "rows", "warm_rows", "invalid")  #: counted by the stage, told at each turn
 TOTALS = ("offered", "dispatched", "skipped", "done", "lost")  #: counted by the dispatcher
 COUNTERS = (*COUNTED, *TOTALS, "waiting", "under_lease", "workers_seen", "leases_expired", "send_refused",
-            "stale_refs", "malformed", "lapped")
+            "stale_refs", "malformed", "lapped", "rings")
 TIMERS = ("feature",)
 
 _PATIENCE_MS = 10.0
+_LOOK_TURNS = 20  #: turns between two looks at what is deployed
+_SAVE_TURNS = 20  #: turns in which the state of every symbol is saved once
+_BEHIND = 512  #: ticks of a symbol that are caught up in one turn, where rows are computed aside
+_log = logging.getLogger("feature")
+
+
+class _Aside:
+    """Rows of other columns, computed beside those in use until they can take their place."""
+
+    def __init__(self, books: Books, rows: Rows, columns: FeatureSet, window: int) -> None:
+        self.columns = columns
+        self._window = window  #: the longest that a model looks back
+        self.rows = Rows.private(books.symbols, columns.labels, rows.capacity, books.epoch)
+        self.features = Features(books, self.rows, columns)
+        for symbol, head in enumerate(rows.heads.tolist()):
+            self.features.rebuild(symbol, max(head - books.capacity + _BEHIND, 0))
+
+    def advance(self, heads: list[int], now: int) -> None:
+        for symbol, head in enumerate(heads):
+            last = self.features.last(symbol)
+            if last < head:
+                self.features.advance(symbol, min(head, last + _BEHIND), now)
+
+    def as_warm_as(self, rows: Rows) -> bool:
+        """Whether every symbol has come as far as in `rows`, with as long a run, if a model looks back so far."""
+        for symbol, head in enumerate(rows.heads.tolist()):
+            if self.features.last(symbol) < head:
+                return False
+            slot = head & (rows.capacity - 1)
+            if self.rows.meta[symbol][slot, ROW_RUN] < min(rows.meta[symbol][slot, ROW_RUN], self._window):
+                return False
+        return True
 
 
 class Feature(Stage):
     """`inbox` receives both ticks and credits. `books_source` and `rows_sink` make the rings (attach and create, or
-    hand out private ones); `worker_link` makes the sending end of a worker's own link."""
+    hand out private ones); `worker_link` makes the sending end of a worker's own link. `live`: the state is saved, and
+    the rows are given the columns of models that are deployed."""
 
     name = "feature"
 
     def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, worker_link, features: FeatureSet,
-                 books_source=None, rows_sink=None) -> None:
+                 books_source=None, rows_sink=None, live: bool = False) -> None:
         self._config, self._clock, self._telemetry = config, clock, telemetry
         self._inbox, self._worker_link, self._columns = inbox, worker_link, features
         self._books_source = books_source or (lambda: Books.attach(config.instance.name))
@@ -56,6 +101,11 @@ class Feature(Stage):
         self._base = {name: telemetry.get(name) for name in COUNTED + TOTALS}  # of the process before this one
         self._refs = self._rows = self._warm_rows = self._invalid = 0
         self._next_turn = self._started_ns = 0
+        self._watch = deployment.Watch(config.state_dir) if live else None
+        self._checkpoints: Checkpoints | None = None
+        self._aside: _Aside | None = None
+        self._turns = self._saved = self._deployed = 0
+        self._said: dict[str, object] = {}
 
     def on_start(self) -> bool:
         try:
@@ -67,9 +117,11 @@ class Feature(Stage):
         self._begin(books)
         for symbol, head in enumerate(self._done):
             if head:
-                self._features.rebuild(symbol, head)
+                self._restore(symbol, head)
         self._telemetry.tell({"waiting_for": "", "symbols": list(books.symbols),
                               "dispatch": self._config.feature.dispatch, "columns": len(self._columns)})
+        if self._watch is not None:
+            self._follow()
         return True
 
     def do_work(self) -> int:
@@ -103,7 +155,7 @@ class Feature(Stage):
     def on_close(self) -> None:
         if self.rows is not None:
             self.count()
-            self.rows.close()
+            self._let_go()
         for link in self._links.values():
             link.close()
 
@@ -111,6 +163,9 @@ class Feature(Stage):
         """Follow a stream of ticks from where its rows ring stands."""
         self.books, self.rows = books, self._rows_sink(books)
         self._features = Features(books, self.rows, self._columns)
+        if self._watch is not None:
+            self._checkpoints = Checkpoints.create(self._config.instance.name, books.symbols, self._columns,
+                                                   books.epoch)
         self._tag = books.tag
         self._ticks_heads, self._rows_heads = memoryview(books.heads), memoryview(self.rows.heads)
         self._meta = [memoryview(meta) for meta in self.rows.meta]
@@ -152,10 +207,10 @@ class Feature(Stage):
     def _take(self, credit: Credit) -> None:
         if self.dispatcher.credit(credit.worker, credit.incarnation, credit.lease):
             self._telemetry.add("workers_seen")
-            self._window = credit.window
             # A new incarnation reads a new pipe: nothing that was meant for the old one may reach it.
             if credit.worker in self._links:
                 self._links.pop(credit.worker).close()
+        self._window = credit.window  # changes with the model
         self._invalid += credit.invalid
 
     def _send(self, assignment: Assignment, now: int) -> None:
@@ -171,6 +226,9 @@ class Feature(Stage):
     def _turn(self, now: int) -> None:
         """Two hundred times a second: expired leases, lost doorbells, a stream that began anew."""
         self._next_turn = now + 5_000_000
+        self._turns += 1
+        if self._watch is not None:
+            self._live_turn(now)
         for _ in self.dispatcher.expire(now):
             self._telemetry.add("leases_expired")
         if self.books.retired:
@@ -187,8 +245,90 @@ class Feature(Stage):
         except FileNotFoundError:
             return
         self.dispatcher.forget()
-        self.rows.close()  # its lock would stand in the way of the new block
+        self._let_go()
         self._begin(books)
+        self._aside = None
+        if self._watch is not None:
+            self._follow()
+
+    def _restore(self, symbol: int, head: int) -> None:
+        """Go on where the process before this one stood, behind row `head`."""
+        state = self._checkpoints.load(symbol) if self._checkpoints is not None else None
+        if state is None:
+            self._features.rebuild(symbol, head)
+        else:
+            self._features.resume(symbol, state, head)
+
+    def _let_go(self) -> None:
+        """Of the blocks: their locks would stand in the way of new ones."""
+        self.rows.close()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+
+    def _live_turn(self, now: int) -> None:
+        symbols = len(self._done)
+        if self._turns % max(1, _SAVE_TURNS // symbols) == 0:
+            self._saved = (self._saved + 1) % symbols
+            self._checkpoints.save(self._saved, self._features)
+        if self._turns % _LOOK_TURNS == 0 and self._watch.changed():
+            self._follow()
+        if self._aside is not None:
+            self._aside.advance(self._done, now)
+            if self._aside.as_warm_as(self.rows):
+                self._take_over(self._aside)
+
+    def _follow(self) -> None:
+        """Something is deployed: see that the rows carry what it takes. What they carry already stays."""
+        self._aside = None
+        try:
+            told = deployment.read(self._config.state_dir)
+            if told is None or told.configured != deployment.configured(self._config):
+                return
+            self._deployed = told.number
+            # First what is to trade, its columns side by side, so that its windows need no copy.
+            paths = [*(told.next.paths if told.next else ()), *told.live.paths]
+            wanted = features_wanted(self._config, paths)
+            if set(wanted.labels) <= set(self.rows.columns):
+                self._say("carried")
+                return
+            self._aside = _Aside(self.books, self.rows, wanted, max(read(path).window for path in paths))
+            self._say("warming", f"new columns gather a past of {wanted.warm_up} ticks, {wanted.warm_up_ns / 1e9:g} s")
+        except AlphaError as error:
+            _log.error("the rows are not given the columns of a deployed model: %s", error)
+            self._say("failed", str(error))
+
+    def _take_over(self, aside: _Aside) -> None:
+        """Another rows ring. Rows that were given out are in the old one too, which those who read it keep mapped."""
+        self._aside, before = None, (self._columns, self.rows, self._features)
+        self._let_go()
+        try:
+            self._begin_with(aside.columns, aside.rows, aside.features)
+            self._telemetry.add("rings")
+            self._telemetry.tell({**self._telemetry.told(), "columns": len(self._columns)})
+            self._say("carried")
+        except ResourceError as error:
+            self._let_go()
+            self._begin_with(*before)  # there was room for it a moment ago
+            _log.error("the rows are not given the columns of a deployed model: %s", error)
+            self._say("failed", str(error))
+
+    def _begin_with(self, columns: FeatureSet, rows: Rows, features: Features) -> None:
+        """A new ring with the content of `rows`, going on from the state of `features`, which wrote them."""
+        self._columns = columns
+        self._begin(self.books)
+        for symbol, head in enumerate(rows.heads.tolist()):
+            self.rows.values[symbol][:] = rows.values[symbol]
+            self.rows.meta[symbol][:] = rows.meta[symbol]
+            self.rows.heads[symbol] = head
+            self._features.resume(symbol, features.state(symbol), head)
+        self._done = self.rows.heads.tolist()
+
+    def _say(self, state: str, why: str = "") -> None:
+        """Of the columns that a deployment wants."""
+        said = {"number": self._deployed, "state": state, "why": why}
+        if said != self._said:
+            self._said = said
+            self._telemetry.tell({**self._telemetry.told(), "deployment": said})
 
     def count(self) -> None:
         """Bring the telemetry up to date."""
@@ -223,7 +363,8 @@ def feature(path: str | None) -> None:
     """
     with exit_on_error():
         config = load(path)
-        features = features_wanted(config)  # a wrong model is refused before anything is bound
+        # A wrong model is refused before anything is bound.
+        features = features_wanted(config, deployment.in_force(config).paths)
         run("feature", config, lambda network, telemetry: _build(config, features, network, telemetry), COUNTERS,
             TIMERS)
 
@@ -231,4 +372,4 @@ def feature(path: str | None) -> None:
 def _build(config: Config, features: FeatureSet, network: Network, telemetry: Telemetry) -> Feature:
     tap: Tap | None = network.tap("work", "feature") if config.tap.enabled else None
     return Feature(config, SystemClock(), telemetry, network.pull("ticks", "credits"),
-                   lambda worker: network.push(f"work-{worker}", tap), features)
+                   lambda worker: network.push(f"work-{worker}", tap), features, live=True)

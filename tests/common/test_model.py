@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -14,10 +15,13 @@ from common.errors import ModelError
 from common.feature_set import DEFAULT, FeatureSet
 from common.manifest import METADATA_KEY, Manifest
 from common.model import CPU, Model
+from common.onnx_file import model_id
 
 FEATURES = FeatureSet.of(DEFAULT.names[:4])
 COLUMNS = FEATURES.names
 WIDTH = len(COLUMNS)
+LEVELS = FeatureSet.of([f"{side}_{what}_{level}_z" for level in range(1, 11) for side in ("ask", "bid")
+                        for what in ("px", "qty")])  #: in the order of FI-2010
 TWO, THREE = ("down", "up"), ("down", "flat", "up")
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 
@@ -237,7 +241,7 @@ def refused(path: Path, told: Manifest | None = None, **more) -> str:
     ({"columns": 5}, ["5 values", "['down', 'up']"]),
     ({"extra_input": True}, ["['x', 'state']"]),
     ({"head": "nan"}, ["not a number"]),
-    ({"head": "custom"}, ["Mystery", "custom operators are not loaded here"]),
+    ({"head": "custom"}, ["Mystery", "inference.custom_ops"]),
 ], ids=str)
 def test_a_graph_that_does_not_fit_is_refused_with_both_sides(tmp_path, change, said):
     text = refused(make(tmp_path / "m.onnx", **change), manifest())
@@ -245,9 +249,10 @@ def test_a_graph_that_does_not_fit_is_refused_with_both_sides(tmp_path, change, 
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"columns": ("a", "b", "d", "c")}, ["column 2 is 'd' in the model, 'c' in the pipeline"]),
-    ({"columns": ("a", "b", "c")}, ["3 columns in the model, 4 in the pipeline"]),
-    ({"schema": "other"}, ["model other, pipeline schema"]),
+    ({"columns": ("obi_1", "no_such", "obi_5", "obi_10")}, ["column 1: 'no_such'"]),
+    ({"columns": ("obi_1", "obi_3", "obi_10", "obi_5")}, ["another order", f"model {FEATURES.schema[:16]}"]),
+    ({"columns": ("obi_1", "obi_3", "obi_5")}, ["other columns", f"model {FEATURES.schema[:16]}"]),
+    ({"schema": "other"}, ["model other", f"the same names here {FEATURES.schema[:16]}"]),
     ({"sha256": "0" * 64}, ["manifest 0000000000000000", "sha256 "]),
     ({"window": 3}, ["['N', 4]", "[3, 4]"]),
     ({"classes": THREE}, ["2 values", "['down', 'flat', 'up']"]),
@@ -257,10 +262,37 @@ def test_a_graph_that_does_not_fit_is_refused_with_both_sides(tmp_path, change, 
     ({"golden": {"inputs": [[[0.0] * 5]], "outputs": [[0.5, 0.5]]}}, ["[1, 1, 5]", "[1, 4]"]),
     ({"golden": {"inputs": [[[0.0] * 4]], "outputs": []}}, ["inputs [1, 1, 4], outputs [0]"]),
     ({"golden": {"inputs": [[["x"] * 4]], "outputs": [[0, 1]]}}, ["not numbers", "'x'"]),
+    ({"golden": {"inputs": [[[math.nan] * 4]], "outputs": [[0.5, 0.5]]}}, ["not finite: 4 inputs, 0 outputs"]),
+    ({"golden": {"inputs": [[[0.0] * 4]], "outputs": [[math.nan, 0.5]]}}, ["not finite: 0 inputs, 1 outputs"]),
+    ({"golden": {"inputs": [[[0.0] * 4]], "outputs": [[0.9, 0.1]], "tolerance": 1.0}}, ["prove nothing", "1.0"]),
 ], ids=str)
 def test_a_manifest_that_does_not_fit_is_refused_with_both_sides(tmp_path, change, said):
     text = refused(make(tmp_path / "m.onnx"), dataclasses.replace(manifest(), **change))
     assert all(part in text for part in said), text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_golden_rows_that_are_no_numbers_are_refused_from_a_file_too(tmp_path, value):
+    path = make(tmp_path / "m.onnx")
+    golden = {"inputs": [[[value] * 4]], "outputs": [[0.5, 0.5]]}
+    path.with_suffix(".json").write_text(manifest(golden=golden).as_json())
+    assert "not finite: 4 inputs" in refused(path)
+
+
+@pytest.mark.parametrize("swallowed", [False, True], ids=["in the open", "swallowed by a layer"])
+def test_a_weight_that_is_no_number_is_refused_by_name(tmp_path, swallowed):
+    path = make(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    bad = weights(4, 2)
+    bad[1, 1] = np.nan
+    if swallowed:  # it stands where no row of the warm-up leads
+        model.graph.initializer.append(numpy_helper.from_array(np.array([np.nan, 1], np.float32), "w2"))
+        model.graph.node.append(helper.make_node("Identity", ["w2"], ["unused"]))
+    else:
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(bad, "w"))
+    onnx.save(model, path)
+    text = refused(path, manifest())
+    assert "not a number" in text and ("w2[0], 1 of 2" if swallowed else "w[3], 1 of 8") in text
 
 
 def test_golden_rows_within_their_tolerance_pass(tmp_path):
@@ -318,6 +350,23 @@ def test_a_manifest_and_metadata_that_differ_are_refused(tmp_path):
     assert "horizon_s=10.0" in text and "metadata 30.0" in text
 
 
+def test_a_library_of_operators_that_cannot_be_loaded_is_named(tmp_path):
+    text = refused(make(tmp_path / "m.onnx"), manifest(), custom_ops=(str(tmp_path / "ops.so"),))
+    assert "ops.so" in text and "inference.custom_ops" in text
+
+
+def test_nodes_that_another_provider_runs_are_refused_unless_allowed(tmp_path):
+    """A provider that is there and takes no node of this graph: ONNX Runtime itself says nothing of it."""
+    others = [name for name in onnxruntime.get_available_providers() if name != CPU]
+    if not others:
+        pytest.skip("this build of ONNX Runtime has the CPU provider alone")
+    path = make(tmp_path / "m.onnx")
+    text = refused(path, manifest(), providers=(others[-1], CPU))
+    assert f"requested {others[-1]}, in use {CPU} for" in text
+    model = load(path, manifest(), providers=(others[-1], CPU), allow_fallback=True)
+    assert model.provider == CPU and set(model.nodes) == {CPU} and model.nodes[CPU] >= 2
+
+
 def test_another_provider_than_requested_is_refused_unless_allowed(tmp_path):
     path = make(tmp_path / "m.onnx")
     wanted = ("NoSuchExecutionProvider", CPU)
@@ -332,8 +381,7 @@ def test_another_provider_than_requested_is_refused_unless_allowed(tmp_path):
 @pytest.mark.parametrize("name, window, output", [("deeplob", 100, "probabilities"), ("cflob", 10, "logits")])
 def test_published_models_load_and_reproduce_their_reference(recordings, name, window, output):
     folder = recordings / "onnx_models"
-    columns = tuple(f"level_{i}" for i in range(40))
-    told = Manifest(name, "fi-2010", columns, window, 10.0, ("up", "flat", "down"))
+    told = Manifest(name, LEVELS.schema, LEVELS.names, window, 10.0, ("up", "flat", "down"))
     model = Model.load(folder / f"{name}.onnx", manifest=told)
     reference = np.load(folder / "reference_io.npz")
     outputs = reference[f"{name}__out"].reshape(-1, 3).astype(float)
@@ -344,8 +392,7 @@ def test_published_models_load_and_reproduce_their_reference(recordings, name, w
 
 
 def test_the_id_of_a_model_with_external_data_follows_those_too(recordings, tmp_path):
-    columns = tuple(f"level_{i}" for i in range(40))
-    told = Manifest("cflob", "fi-2010", columns, 10, 10.0, ("up", "flat", "down"))
+    told = Manifest("cflob", LEVELS.schema, LEVELS.names, 10, 10.0, ("up", "flat", "down"))
     ids = set()
     for change in (0, 1):
         for name in ("cflob.onnx", "cflob.onnx.data"):
@@ -353,4 +400,5 @@ def test_the_id_of_a_model_with_external_data_follows_those_too(recordings, tmp_
             data[100] ^= change if name.endswith("data") else 0
             (tmp_path / name).write_bytes(data)
         ids.add(Model.load(tmp_path / "cflob.onnx", manifest=told).id)
+        assert model_id(tmp_path / "cflob.onnx") in ids
     assert len(ids) == 2

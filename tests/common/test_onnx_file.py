@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from common.errors import ModelError
-from common.onnx_file import external_data
+from common.onnx_file import check_weights, external_data, identity, metadata, model_id
 
 
 def tensor(location: str, name: str = "w") -> TensorProto:
@@ -72,3 +72,67 @@ def test_a_file_that_was_cut_off_is_read_or_refused(tmp_path_factory, size):
         external_data(whole[:size], tmp_path_factory.getbasetemp() / "m.onnx")
     except ModelError:
         pass
+
+
+@pytest.mark.parametrize("dtype, raw", [(np.float32, True), (np.float64, True), (np.float16, True),
+                                        (np.float32, False), (np.float64, False)])
+def test_a_weight_that_is_no_number_is_found_wherever_tensors_stand(tmp_path, dtype, raw):
+    values = np.array([1, 2, np.nan, np.inf], dtype)
+    if raw:
+        bad = onnx.numpy_helper.from_array(values, "bad")
+    else:
+        bad = helper.make_tensor("bad", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [4], values.tolist())
+    good = onnx.numpy_helper.from_array(np.array([1, np.inf], dtype), "good")  # a mask may hold infinities
+    inner = helper.make_graph([], "inner", [], [], [bad])
+    for data in (model([good, bad]), model(nodes=[helper.make_node("Constant", [], ["a"], value=bad)]),
+                 model(nodes=[helper.make_node("If", ["c"], ["d"], then_branch=inner, else_branch=inner)])):
+        with pytest.raises(ModelError, match=r"m: bad\[2\], 1 of 4"):
+            check_weights(data, {}, tmp_path / "m")
+    check_weights(model([good]), {}, tmp_path / "m")
+
+
+def test_lists_of_floats_in_attributes_are_weights_too(tmp_path):
+    for values, good in (([1.0, 2.0], True), ([1.0, float("nan")], False)):
+        data = model(nodes=[helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml",
+                                             nodes_values=values, aggregate_function="SUM")])
+        if good:
+            check_weights(data, {}, tmp_path / "m")
+        else:
+            with pytest.raises(ModelError, match="an attribute"):
+                check_weights(data, {}, tmp_path / "m")
+
+
+def test_weights_in_external_data_are_looked_at(tmp_path):
+    for values, good in (([1.0, 2.0], True), ([np.nan, 2.0], False)):
+        content = {"w.bin": np.array(values, np.float32).tobytes()}
+        if good:
+            check_weights(model([tensor("w.bin")]), content, tmp_path / "m")
+        else:
+            with pytest.raises(ModelError, match=r"w\[0\]"):
+                check_weights(model([tensor("w.bin")]), content, tmp_path / "m")
+
+
+@given(st.binary(max_size=200))
+def test_weights_of_any_bytes_are_looked_at_or_refused(tmp_path_factory, data):
+    try:
+        check_weights(data, {}, tmp_path_factory.getbasetemp() / "m.onnx")
+    except ModelError as error:
+        assert "m.onnx" in str(error)
+
+
+def test_the_id_is_that_of_the_file_and_of_its_data(tmp_path):
+    data = model([tensor("b"), tensor("a")])
+    (tmp_path / "m.onnx").write_bytes(data)
+    for name in "ab":
+        (tmp_path / name).write_bytes(bytes(8))
+    assert model_id(tmp_path / "m.onnx") == identity(data, {"b": bytes(8), "a": bytes(8)})
+    (tmp_path / "a").write_bytes(b"\1" + bytes(7))
+    assert model_id(tmp_path / "m.onnx") != identity(data, {"b": bytes(8), "a": bytes(8)})
+    with pytest.raises(ModelError, match="none.onnx"):
+        model_id(tmp_path / "none.onnx")
+
+
+def test_metadata_are_read_without_loading(tmp_path):
+    found = onnx.load_from_string(model())
+    helper.set_model_props(found, {"one": "1", "two": "zwei"})
+    assert metadata(found.SerializeToString(), tmp_path / "m") == {"one": "1", "two": "zwei"}

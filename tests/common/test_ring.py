@@ -76,7 +76,7 @@ def test_both_rings_are_shared_between_writer_and_reader(instance):
     rows = Rows.create(instance, ["A"], ["x", "y"], 1024, "hash", books.epoch)
     write_row(rows, 9)
     assert Rows.attach(instance, "hash").window(0, 9, 1).tolist() == [[9, 9]]
-    with pytest.raises(LayoutError, match="schema"):
+    with pytest.raises(LayoutError, match="another table"):
         Rows.attach(instance, "another")
     rows.close()
     books.close()

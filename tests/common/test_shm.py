@@ -142,3 +142,13 @@ def test_a_file_that_is_not_ours_is_refused(instance):
             Block.attach(instance, "b")
     finally:
         path.unlink()
+
+
+def test_attaching_again_and_again_keeps_no_descriptor(instance):
+    block = Block.create(instance, "books", 4096, {"ring": "test"})
+    reader = Block.attach(instance, "books")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        reader = Block.attach(instance, "books")
+    assert len(os.listdir("/proc/self/fd")) == before and reader.array(np.uint8, (4096,)).sum() == 0
+    block.remove()

@@ -16,11 +16,11 @@ def test_every_command_has_help(name):
     assert result.exit_code == 0 and "Usage:" in result.output and len(result.output.splitlines()) > 4
 
 
-@pytest.mark.parametrize("stage", ["exchange", "ingest", "feature", "inference", "executor"])
+@pytest.mark.parametrize("stage", ["exchange", "ingest", "feature", "inference", "executor", "monitor"])
 def test_the_help_of_a_stage_tells_its_sockets_and_messages(stage):
     help_text = CliRunner().invoke(main, [stage, "--help"]).output
     words = {"exchange": "ws://", "ingest": "ticks", "feature": "work", "inference": "predictions",
-             "executor": "predictions"}
+             "executor": "predictions", "monitor": "judged"}
     assert words[stage] in help_text
 
 

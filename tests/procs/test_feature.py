@@ -1,19 +1,27 @@
 """The feature stage: doorbells in, rows in memory, the newest row to an idle worker, nothing lost uncounted."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from common import layout
+from common import deployment, layout
 from common.clock import ManualClock
-from common.config import Config, Instance
+from common.config import Config, Inference, Instance, Ring
 from common.config import Feature as Settings
-from common.feature_set import DEFAULT
-from common.features import TABLE_HASH
+from common.deployment import Pair, Ref
+from common.errors import ResourceError
+from common.feature_rows import Features
+from common.feature_set import DEFAULT, FeatureSet
+from common.features import LEVELS_Z, TABLE_HASH
 from common.links import LocalLink
+from common.manifest import features_wanted
 from common.ring import Books, Rows
 from common.telemetry import Telemetry
 from common.wire import Credit, TickRef, Work, decode, encode
 from procs.feature import COUNTERS, TIMERS, Feature
+from tests.onnx_made import make_model
 from tests.ticks import write_ticks
 
 WINDOW = 5
@@ -237,3 +245,186 @@ def test_all_rows_are_accounted_for_under_overload(dispatch):
     assert bench.count("offered") == bench.count("dispatched") + bench.count("skipped") + bench.count("waiting")
     assert bench.count("dispatched") == bench.count("done") + bench.count("lost") + bench.count("under_lease")
     assert bench.count("skipped") > 0
+
+
+def test_a_worker_whose_model_changes_says_so_with_its_credit():
+    bench = Bench()
+    bench.greet()
+    bench.ring_bell(0, WARM)
+    bench.stage.do_work()
+    assert bench.given() == [(0, WARM, WARM)]
+    bench.inbox.send(encode([Credit(0, 1, bench.lease, 1, 0, WINDOW + 3)]))  # a longer window
+    bench.stage.do_work()
+    bench.ring_bell(0, 2)
+    bench.stage.do_work()
+    assert bench.given() == []
+    head = bench.ring_bell(0, 1)
+    bench.stage.do_work()
+    assert bench.given() == [(0, head, head)]
+
+
+# A live stage: other columns for a model that is deployed, and a memory that outlives it.
+
+class Live:
+    """A stage on real blocks, that follows what is deployed."""
+
+    def __init__(self, instance: str, folder: Path) -> None:
+        self.folder, self.clock, self.inbox, self.work = folder, ManualClock(1), LocalLink(), LocalLink()
+        (folder / "state").mkdir()
+        self.path = make_model(folder / "a.onnx", ("obi_1", "spread"))
+        self.config = Config(instance=Instance(name=instance, state_dir="state"), base=str(folder),
+                             inference=Inference(model="a.onnx"), ring=Ring(1024, 1024))
+        self.books = Books.create(instance, ("A", "B"), 1024)
+        self.telemetry = Telemetry.private("feature", COUNTERS, TIMERS)
+        self.stage = self.make()
+
+    def make(self, columns: FeatureSet | None = None) -> Feature:
+        columns = columns or features_wanted(self.config, deployment.in_force(self.config).paths)
+        stage = Feature(self.config, self.clock, self.telemetry, self.inbox, lambda worker: self.work, columns,
+                        live=True)
+        assert stage.on_start()
+        return stage
+
+    def tick(self, count: int) -> None:
+        for symbol in (0, 1):
+            head = write_ticks(self.books, symbol, count)
+            for seq in range(head - count + 1, head + 1):  # 25 a second
+                self.books.ticks[symbol][seq & 1023][layout.EVENT_NS] = 1_700_000_000_000_000_000 + seq * 40_000_000
+            self.inbox.send(encode([TickRef(symbol, self.books.tag, head, 0, 0)]))
+        self.stage.do_work()
+
+    def turns(self, count: int) -> None:
+        for _ in range(count):
+            self.clock.set(self.clock.now_ns + 5_000_000)
+            self.stage.do_work()
+
+    def deploy(self, *names: str) -> None:
+        pair = Pair(Ref(str(make_model(self.folder / "b.onnx", names, window=20)), "12"), None)
+        mine = deployment.configured(self.config)
+        deployment.write(self.config.state_dir, deployment.Deployment(1, mine, mine, None, pair))
+
+    def said(self) -> dict:
+        return self.telemetry.told()["deployment"]
+
+    def close(self) -> None:
+        self.stage.on_close()
+        self.books.close()
+
+
+@pytest.fixture
+def live(instance, tmp_path):
+    found = Live(instance, tmp_path)
+    yield found
+    found.close()
+
+
+def reference(books: Books, names: tuple[str, ...]) -> Rows:
+    """The rows of all ticks, computed at once."""
+    features = FeatureSet.of(names)
+    rows = Rows.private(books.symbols, features.labels, 1024, books.epoch)
+    writer = Features(books, rows, features)
+    for symbol, head in enumerate(books.heads.tolist()):
+        writer.advance(symbol, head, 1)
+    return rows
+
+
+def same(rows: Rows, names: tuple[str, ...], other: Rows, symbol: int, seq: int, length: int) -> bool:
+    places = FeatureSet.of(names).places(rows.columns)
+    window = rows.window(symbol, seq, length)[:, places]
+    return window.tobytes() == other.window(symbol, seq, length).tobytes()
+
+
+def test_columns_for_a_deployed_model_come_without_a_row_missed(live, instance):
+    live.tick(600)
+    old = Rows.attach(instance, TABLE_HASH)
+    wide = ("vol_100", "obi_1", "return_50")
+    live.deploy(*wide)
+    live.turns(60)
+    rows = Rows.attach(instance, TABLE_HASH)
+    assert old.retired and not rows.retired and rows.columns == (*wide, "spread")  # the new ones side by side
+    assert rows.heads.tolist() == live.stage.rows.heads.tolist() == [600, 600] and rows.epoch == live.books.epoch
+    live.tick(5)
+    assert rows.heads.tolist() == [605, 605] and live.telemetry.get("rings") == 1 and live.said()["state"] == "carried"
+    for names in (wide, ("obi_1", "spread")):
+        truth = reference(live.books, names)
+        for symbol in (0, 1):
+            assert all(same(rows, names, truth, symbol, seq, 20) for seq in (500, 600, 603, 605))
+    assert old.holds(0, 600) and old.window(0, 600, 1).tobytes() == reference(
+        live.books, ("obi_1", "spread")).window(0, 600, 1).tobytes()  # who still reads the old one reads what was there
+    live.stage.count()
+    assert live.telemetry.get("rows") == 2 * 605 and live.telemetry.get("lapped") == 0
+
+
+def test_the_rows_in_use_stay_until_the_new_ones_are_as_warm(live, instance):
+    """z-scores look back 70 s: 1,750 of these ticks, more than the books ring holds."""
+    live.tick(800)
+    rows = Rows.attach(instance, TABLE_HASH)
+    live.deploy(*LEVELS_Z[:4])
+    live.turns(20)
+    for _ in range(5):
+        live.turns(3)
+        live.tick(180)
+        assert not rows.retired and live.said()["state"] == "warming"
+    assert rows.heads.tolist() == [1700, 1700]
+    live.tick(90)
+    live.turns(25)
+    assert rows.retired and live.said()["state"] == "carried"
+    rows = Rows.attach(instance, TABLE_HASH)
+    assert rows.heads.tolist() == [1790, 1790] and rows.meta[0][1790 & 1023, layout.ROW_RUN] >= 20
+    assert live.telemetry.get("lapped") == 0
+
+
+def test_what_is_carried_already_makes_no_ring_and_what_is_given_up_none_either(live, instance):
+    live.tick(300)
+    rows = Rows.attach(instance, TABLE_HASH)
+    live.deploy("spread")
+    live.turns(60)
+    assert not rows.retired and live.said()["state"] == "carried"
+    live.deploy(*LEVELS_Z[:4])
+    live.turns(30)
+    mine = deployment.configured(live.config)
+    deployment.write(live.config.state_dir, deployment.Deployment(2, mine, mine))
+    live.turns(30)
+    assert not rows.retired and live.said() == {"number": 2, "state": "carried", "why": ""}
+    gone = Pair(Ref(str(live.folder / "gone.onnx"), "12"), None)
+    deployment.write(live.config.state_dir, deployment.Deployment(3, mine, mine, None, gone))
+    live.turns(30)
+    assert not rows.retired and live.said()["state"] == "failed" and "gone.onnx" in live.said()["why"]
+
+
+def test_without_room_for_another_ring_the_rows_stay_as_they_are(live, instance, monkeypatch):
+    live.tick(400)
+    create, refused = Rows.create, []
+
+    def full(name, symbols, columns, *more):
+        if len(columns) > 2:
+            refused.append(columns)
+            raise ResourceError("not enough shared memory")
+        return create(name, symbols, columns, *more)
+
+    monkeypatch.setattr(Rows, "create", full)
+    live.deploy("vol_100")
+    live.turns(60)
+    assert refused and live.said()["state"] == "failed" and "shared memory" in live.said()["why"]
+    live.tick(7)
+    rows = Rows.attach(instance, TABLE_HASH)
+    truth = reference(live.books, ("obi_1", "spread"))
+    assert rows.columns == ("obi_1", "spread") and rows.heads.tolist() == [407, 407]
+    assert same(rows, rows.columns, truth, 0, 407, 300) and same(rows, rows.columns, truth, 1, 407, 300)
+
+
+def test_a_memory_longer_than_the_ring_survives_a_kill(live, instance):
+    """The z-scores go on, and with them ROW_RUN, as if the process had not ended."""
+    columns = FeatureSet.of(LEVELS_Z[:4])
+    live.stage.on_close()
+    live.stage = live.make(columns)
+    for _ in range(9):
+        live.tick(200)
+        live.turns(20)
+    before = int(live.stage.rows.meta[0][live.books.heads[0] & 1023, layout.ROW_RUN])
+    assert before > 0
+    for block in (live.stage.rows.block, live.stage._checkpoints._block):
+        os.close(block._lock_fd)  # what `kill -9` does: the blocks stay, nobody holds them
+    live.stage = live.make(columns)
+    live.tick(10)
+    assert live.stage.rows.meta[0][live.books.heads[0] & 1023, layout.ROW_RUN] == before + 10
