@@ -38,7 +38,7 @@ def main(out: Path) -> None:
              helper.make_node("Softmax", ["z"], ["probabilities"], axis=-1)]
     model = graph(nodes, [numpy_helper.from_array(value, name) for name, value in weights.items()],
                   ["N", WINDOW, len(DEFAULT.names)])
-    manifest = Manifest(out.stem, DEFAULT.schema, DEFAULT.names, WINDOW, 30.0, ("down", "up"), "probabilities",
+    manifest = Manifest(out.stem, DEFAULT.schema, DEFAULT.names, WINDOW, 30.0, ("down", "up"), output="probabilities",
                         trained={"data": "none: random weights, for measuring speed"})
     loaded = save(model, out, manifest)
     click.echo(f"{out}: window {loaded.window}, {out.stat().st_size:,} bytes")

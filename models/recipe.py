@@ -83,7 +83,7 @@ def main(minutes: float, fresh_minutes: float, seed: int, rate: float, out: Path
     proto = as_onnx(model)
     golden = seen.data.values[np.flatnonzero(test)[:: max(1, test.sum() // GOLDEN)][:GOLDEN]]
     manifest = Manifest(
-        out.stem, DEFAULT.schema, DEFAULT.names, 1, HORIZON_S, ("down", "up"), "probabilities",
+        out.stem, DEFAULT.schema, DEFAULT.names, 1, HORIZON_S, ("down", "up"), output="probabilities",
         trained={"data": "common.synthetic", "symbols": list(symbols), "seed": seed, "rate": rate, "minutes": minutes,
                  "sample_s": SAMPLE_S, "rows": int((train | validation).sum()), "estimator": name,
                  "scikit-learn": sklearn.__version__},

@@ -39,6 +39,9 @@ def test_a_fitting_model_is_described(mine):
     (["--window", "100", "--classes", "down,flat,up"], "2 values"),
     (["--window", "100", "--classes", "down,sideways"], "sideways"),
     (["--window", "100", "--output", "odds"], "odds"),
+    (["--window", "100", "--columns", "levels"], "[100, 40]"),
+    (["--window", "100", "--columns", "default,odds"], "'odds'"),
+    (["--window", "100", "--columns", "fitted"], "no numbers"),
 ])
 def test_a_wrong_description_is_refused_and_nothing_is_written(mine, arguments, said):
     result = run(mine, *arguments)
@@ -51,3 +54,10 @@ def test_a_description_that_contradicts_the_metadata_is_refused(tmp_path):
     path.write_bytes(Path(models.__file__).with_name("bench_w100.onnx").read_bytes())
     result = run(path, "--window", "100", "--horizon", "5")
     assert result.exit_code != 0 and "horizon_s=5.0, metadata 30.0" in result.output
+
+
+def test_columns_are_named_one_by_one_or_by_group(mine):
+    result = run(mine, "--window", "100", "--columns", ", ".join(DEFAULT.names[::-1]))
+    assert result.exit_code == 0, result.output
+    told = Model.load(mine).manifest
+    assert told.columns == DEFAULT.names[::-1] and told.schema != DEFAULT.schema
