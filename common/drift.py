@@ -31,6 +31,7 @@ def statistics(values: np.ndarray) -> dict[str, Any]:
     deciles = np.quantile(values, np.arange(1, 10) / 10, axis=0).T.astype(np.float64)
     bins = np.stack([np.searchsorted(cuts, column) for cuts, column in zip(deciles, values.T)])
     shares = np.stack([np.bincount(column, minlength=10) for column in bins]) / len(values)
+    shares = shares.round(6)
     return {"rows": len(values), "deciles": deciles.tolist(), "shares": shares.tolist(),
             "low": values.min(axis=0).tolist(), "high": values.max(axis=0).tolist()}
 

@@ -28,6 +28,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common.config import Market
+from common.drift import statistics
 from common.feature_set import DEFAULT
 from common.manifest import Manifest
 from models import score
@@ -87,7 +88,7 @@ def main(minutes: float, fresh_minutes: float, seed: int, rate: float, out: Path
         trained={"data": "common.synthetic", "symbols": list(symbols), "seed": seed, "rate": rate, "minutes": minutes,
                  "sample_s": SAMPLE_S, "rows": int((train | validation).sum()), "estimator": name,
                  "scikit-learn": sklearn.__version__},
-        metrics=metrics)
+        metrics=metrics, statistics=statistics(seen.data.values[train | validation]))
     loaded = save(proto, out, manifest, golden[:, None, :])
     rows = seen.data.values[test]
     ours, theirs = loaded.predict_batch(rows[:, None, :]), model.predict_proba(rows)

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.dataset import Dataset
+from common.drift import statistics
 from common.errors import ConfigError, ContractError, ModelError
 from common.feature_set import FeatureSet
 from common.folds import Fold
@@ -49,7 +50,6 @@ FITTED_SHARE = 0.75  #: of the training rows; the later ones are held out
 TOLERANCE = 1e-4  #: of a probability, between the graph and what was fitted
 GOLDEN, COMPARED = 8, 2000  #: rows
 _CHUNK = 1024  #: examples that are read and answered at a time
-_DECILES = np.arange(0.1, 0.95, 0.1)
 _PACKAGES = ("numpy", "scikit-learn", "lightgbm", "torch", "onnx", "onnxruntime")
 
 
@@ -265,8 +265,7 @@ class _Run:
                      "fitted_share": FITTED_SHARE, "versions": _versions()},
             metrics={"last span": {"test": report["folds"][-1]["test"], **_brief(report["folds"][-1])},
                      "all folds": _brief(report["all"])},
-            statistics={"rows": len(train),
-                        "deciles": np.quantile(rows, _DECILES, axis=0).T.astype(np.float32).tolist()})
+            statistics=statistics(rows))
 
     def _windows(self, index: np.ndarray) -> np.ndarray:
         """float32[k, W, F]."""

@@ -4,6 +4,15 @@ Nothing here computes anything: the market core of ingest, the feature stage, on
 live ones, joined by links in memory and stepped line by line. Twice the same input gives the same bytes; and
 rows and probabilities are those of a live run on the same frames, for every tick that both predicted, because
 features depend on nothing but the frames. (A live run skips rows when it is overloaded; a replay never is.)
+
+`Desk` is the executor on recorded time, here and in `alpha backtest`. What happens there, and when:
+
+    a tick         at its time of receipt
+    its decision   `latency_ns` later, on the book as of then
+    its order      arrives executor.paper_latency_ms after that, and meets the book as of then
+    what rests     is looked at with every tick
+
+What falls on the very time of a tick comes after it, arrivals before decisions.
 """
 
 import contextlib
@@ -12,6 +21,8 @@ import json
 import sys
 import tempfile
 import time
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,6 +33,7 @@ from common.clock import ManualClock
 from common.config import Config, load
 from common.errors import ConfigError
 from common.gateways import create
+from common.gateways.paper import Paper
 from common.journal import Journal
 from common.layout import KIND_NAMES
 from common.links import LocalLink
@@ -38,11 +50,102 @@ from procs import executor as executor_stage
 from procs import feature as feature_stage
 from procs import inference as inference_stage
 
+_NEVER = 2**63 - 1
+
+
+_TURN_NS = 250_000_000  # between looks at positions and their loss; live it is 100 ms, which would take a tenth longer
+
+
+class _Executor(executor_stage.Executor):
+    """The executor without its latencies, which mean nothing on a recorded clock and cost a third of its turn."""
+
+    def _observe(self) -> None:
+        self._passed.clear()
+
+
+class Desk:
+    """The executor, with a paper venue and a journal in memory, on recorded time.
+
+    `books` shows the market as of the line that was told last, `clock` is moved by this."""
+
+    def __init__(self, config: Config, clock: ManualClock, books: Books, latency_ns: int = 0,
+                 journal: Journal | None = None, gateway: Paper | None = None) -> None:
+        self.telemetry = Telemetry.private("executor", executor_stage.COUNTERS, executor_stage.TIMERS)
+        self.gateway = gateway or create(config, clock)
+        # A folder of its own: the kill switch of a live pipeline is none of a replay's, nor the reverse.
+        self._folder = tempfile.TemporaryDirectory(prefix="alpha-replay-")
+        self.executor = _Executor(
+            config, clock, self.telemetry, LocalLink(), self.gateway, journal or Journal.private(), lambda: books,
+            Path(self._folder.name))
+        self._clock, self._latency_ns = clock, latency_ns
+        self._waiting: deque[tuple[int, list[Prediction]]] = deque()  # by the time of their decision
+        self._next_ns = _NEVER  # of whatever comes first
+        self._turn_ns = 0
+        self.executor.on_start()
+        self.executor.do_work()  # it has long been there when the first tick comes
+        self._settle()
+
+    def before(self, now_ns: int) -> None:
+        """All that happens before `now_ns`, when a line will change the market. About 100 ns where nothing does."""
+        while self._next_ns < now_ns:
+            self._step()
+
+    def after(self, now_ns: int, predictions: Sequence[Prediction]) -> None:
+        """A line brought ticks, at `now_ns`, and with them these predictions."""
+        if self.gateway.resting:
+            self._clock.set(now_ns)
+            self.executor.do_work()
+            self._settle()
+        if predictions:
+            self._waiting.append((now_ns + self._latency_ns, _newest(predictions)))
+            self._next_ns = min(self._next_ns, self._waiting[0][0])
+        while self._next_ns <= now_ns:
+            self._step()
+
+    def finish(self) -> None:
+        """All that is still under way, and a last look at what is held."""
+        self.before(_NEVER)
+        self._clock.set(self._clock.now_ns + _TURN_NS)
+        self.executor.do_work()
+
+    def close(self) -> None:
+        self.gateway.close()  # what rests is nobody's any more
+        self.executor.on_close()
+        self._folder.cleanup()
+
+    def _step(self) -> None:
+        """What comes first: an arrival at the venue, or a decision."""
+        arrives, decides = self.gateway.arrives_ns or _NEVER, self._waiting[0][0] if self._waiting else _NEVER
+        if arrives <= decides:
+            self._clock.set(arrives)
+            self.executor.do_work()
+        else:
+            self._clock.set(decides)
+            self.executor.take(self._waiting.popleft()[1])
+            if decides >= self._turn_ns:
+                self._turn_ns = decides + _TURN_NS
+                self.executor.do_work()
+        self._settle()
+
+    def _settle(self) -> None:
+        self._next_ns = min(self.gateway.arrives_ns or _NEVER, self._waiting[0][0] if self._waiting else _NEVER)
+
+
+def _newest(predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+    """Of each symbol the newest, as live, where all of a line arrive together."""
+    if len(predictions) == 1:
+        return predictions
+    newest: dict[int, Prediction] = {}
+    for prediction in predictions:
+        newest[prediction.symbol] = prediction
+    return list(newest.values())
+
 
 class Replay:
-    """The stages of one pipeline, composed. `step` takes a line and returns the predictions that it caused."""
+    """The stages of one pipeline, composed. `step` takes a line and returns the predictions that it caused; each is
+    decided `latency_ns` later. `finish` after the last line decides what is left."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, latency_ns: int = 0, journal: Journal | None = None) -> None:
         self.config = config
         self.clock = ManualClock()
         symbols = config.market.symbols
@@ -54,9 +157,9 @@ class Replay:
         self.market = Market(venue, self.books, self.clock, seed=0)
         self.player = Player(self.market, venue, self.clock)
         self._inbox, self._work = LocalLink(), LocalLink()  # feature's: ticks and credits; the worker's
-        self._predictions, self._decisions = LocalLink(), LocalLink()
+        self._predictions = LocalLink()
         telemetry = {name: Telemetry.private(name, module.COUNTERS, module.TIMERS) for name, module in (
-            ("feature", feature_stage), ("inference-0", inference_stage), ("executor", executor_stage))}
+            ("feature", feature_stage), ("inference-0", inference_stage))}
         settings = config.inference
         model = Model.load(config.path(settings.model), settings.providers, settings.allow_fallback)
         self.feature = feature_stage.Feature(
@@ -65,33 +168,32 @@ class Replay:
         self.worker = inference_stage.Inference(
             config, self.clock, telemetry["inference-0"], 0, self._work, self._inbox, self._predictions, model,
             lambda: self.rows)
-        # A folder of its own: the kill switch of a live pipeline is none of a replay's, nor the reverse.
-        self._folder = tempfile.TemporaryDirectory(prefix="alpha-replay-")
-        self.executor = executor_stage.Executor(
-            config, self.clock, telemetry["executor"], self._decisions, create(config, self.clock),
-            Journal.private(), lambda: self.books, Path(self._folder.name))
+        self.desk = Desk(config, self.clock, self.books, latency_ns, journal)
+        self.executor = self.desk.executor
         self.overview = Overview("replay")
-        self.overview.stages = telemetry
-        for stage in (self.feature, self.worker, self.executor):
+        self.overview.stages = {**telemetry, "executor": self.desk.telemetry}
+        for stage in (self.feature, self.worker):
             while not stage.on_start():
                 stage.do_work()
 
     def step(self, recv_ns: int, text: bytes) -> list[Prediction]:
         """One line of a recording, which came at `recv_ns`, Unix ns."""
+        self.desk.before(recv_ns)
         self.player.play(recv_ns, text)
         refs = self.market.take_refs()
-        if refs:
-            self._inbox.send(encode(refs))
-        elif not self.executor.gateway.busy:
+        if not refs:
             return []  # nothing has changed for anybody
+        self._inbox.send(encode(refs))
         found: list[Prediction] = []
         while self.feature.do_work() or self.worker.do_work():
             while (message := self._predictions.recv()) is not None:
                 found += decode(message, Prediction)
-                self._decisions.send(message)
-        while self.executor.do_work():
-            pass
+        self.desk.after(recv_ns, found)
         return found
+
+    def finish(self) -> None:
+        """The recording is at its end."""
+        self.desk.finish()
 
     def summary(self) -> dict[str, Any]:
         """The counts of `alpha run`, without latencies, which mean nothing on a manual clock."""
@@ -103,9 +205,9 @@ class Replay:
             "frames", "ticks", "gaps", "malformed", "quote_checks", "quote_mismatches")}}
 
     def close(self) -> None:
-        for stage in (self.executor, self.worker, self.feature):
+        self.desk.close()
+        for stage in (self.worker, self.feature):
             stage.on_close()
-        self._folder.cleanup()
 
 
 def configure(config: Config, paths: tuple[str, ...]) -> Config:
@@ -172,6 +274,7 @@ def replay(paths: tuple[str, ...], path: str | None, model: str | None, out: Tex
                     print(f"{count:,} lines, {count / (last - start):,.0f}/s", file=sys.stderr)
                 if count == limit:
                     break
+            run.finish()
             seconds = time.monotonic() - start
             told = run.summary()
         if as_json:

@@ -1,8 +1,23 @@
-"""A venue of our own: limit orders, immediate-or-cancel, filled against the newest tick of the books ring.
+"""A venue of our own: limit orders against the books ring, with latency, fees, and a place in the queue.
 
-An order arrives `latency` after it was submitted, takes what is displayed at its limit or better, best price
-first, pays the fee, and ends. What it took from a tick is not there for the next order on the same tick; our
-orders do not move the market otherwise. With a manual clock the same input gives the same fills.
+An order arrives `latency` after it was submitted, and takes what is displayed at its limit or better, best price
+first, at the taker's fee. What it took from a tick is not there for the next order on the same tick; our orders do not
+move the market otherwise. Then
+
+    IOC   ends
+    GTC   rests at its limit with what is left
+    GTX   post-only: expires instead if it would take anything, else rests
+
+A resting order is looked at with every tick that follows, at the maker's fee and its own price, best price first and
+then by arrival:
+
+    trade at its price   fills what of it goes beyond the queue in front (`common.queue_model`)
+    trade beyond it      fills; all orders of ours together never more than was traded
+    book at its price    the other side has come to it: fills against what is displayed there
+    book                 moves the queue in front
+
+While its book is not valid, or ticks of it were missed, an order keeps its place and fills by nothing. With a manual
+clock the same input gives the same fills.
 
 The account lives in the journal: `restore` brings the positions back, and an order that was not filled when the
 process died never was: nobody knows of it.
@@ -11,109 +26,187 @@ process died never was: nobody knows of it.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 
-from common import layout
+from common import layout, queue_model
 from common.config import Config
 from common.fixed import SCALE
 from common.gateways import Absent, Acked, Ended, Event, Filled, Portfolio
+from common.layout import ASK_PX, ASK_QTY, BID_PX, BID_QTY, LEVELS
 from common.orders import BUY, Order, State
 from common.positions import Position
+from common.queue_model import UNSEEN, Place, QueueModel
 from common.ring import Books
 
 REMEMBERED = 10_000  #: finished orders that a query can still find
+IOC, GTC, GTX = "IOC", "GTC", "GTX"
+_LOOK_NS = 1_000_000  # between looks at the market for orders that rest
+_SIDES = {BUY: (BID_PX, BID_QTY), -BUY: (ASK_PX, ASK_QTY)}
+
+
+class Resting:
+    """An order that rests."""
+
+    __slots__ = ("order", "left", "place", "shown", "events")
+
+    def __init__(self, order: Order, left: int, place: Place, shown: int, events: list[Event]) -> None:
+        self.order, self.left, self.place = order, left, place
+        self.shown = shown  #: at its price as of the last tick
+        self.events = events  #: all that was said of it
 
 
 class Paper:
+    """`taker_bps` and `maker_bps` are of the notional, below 0 a rebate."""
+
     name = "paper"
     wants_write = False
 
-    def __init__(self, clock, latency_ns: int, fee_bps: float) -> None:
-        self._clock, self._latency = clock, latency_ns
-        self._fee = round(fee_bps * 1_000_000)  # of 1e10
+    def __init__(self, clock, latency_ns: int, taker_bps: float, maker_bps: float | None = None,
+                 queue: QueueModel | None = None) -> None:
+        self._clock, self._latency, self._queue = clock, latency_ns, queue or queue_model.RiskAverse()
+        self._taker = round(taker_bps * 1_000_000)  # of 1e10
+        self._maker = self._taker if maker_bps is None else round(maker_bps * 1_000_000)
         self._books: Books | None = None
         self._index: dict[str, int] = {}
         self._positions: dict[str, Position] = {}
         self._pending: deque[tuple[int, Callable[[int], list[Event]]]] = deque()
-        self._told: OrderedDict[str, list[Event]] = OrderedDict()  # what was said of each order
+        self._told: OrderedDict[str, list[Event]] = OrderedDict()  # what was said of each order at its end
+        self._resting: dict[str, Resting] = {}  # by client id, in the order of arrival
+        self._walked: dict[int, int] = {}  # symbol -> newest tick that its resting orders have seen
         self._taken: dict[int, tuple[int, dict[int, int]]] = {}  # symbol -> (tick, price -> quantity taken)
 
     def attach(self, books: Books) -> None:
         self._books = books
         self._index = {symbol: index for index, symbol in enumerate(books.symbols)}
         self._taken.clear()
+        self._walked = dict(enumerate(books.heads.tolist()))
 
     def restore(self, positions: Mapping[str, Position]) -> None:
         self._positions = {symbol: Position(p.qty, p.cost, p.realised, p.fees) for symbol, p in positions.items()}
 
     def submit(self, order: Order, start_by_ns: int = 0) -> None:
         sent = self._clock.monotonic_ns()
-        self._later(lambda now: self._match(order, sent, now))
+        self._later(lambda now: self._arrive(order, sent, now))
 
     def query(self, order: Order) -> None:
-        self._later(lambda now: self._told.get(order.client_id) or [Absent(order.client_id)])
+        self._later(lambda now: self._said(order.client_id) or [Absent(order.client_id)])
 
     def cancel(self, order: Order, venue_id: str) -> None:
-        self.query(order)  # an order here is at its end as soon as it is known
+        self._later(lambda now: self._cancel(order.client_id))
 
     def portfolio(self) -> None:
         self._later(lambda now: [Portfolio({symbol: (p.qty, p.average_price)
                                             for symbol, p in self._positions.items() if p.qty})])
 
     def work(self) -> list[Event]:
-        events: list[Event] = []
         now = self._clock.monotonic_ns()
+        events = self._walk() if self._resting else []
         while self._pending and self._pending[0][0] <= now:
             events += self._pending.popleft()[1](now)
         return events
 
     @property
     def busy(self) -> bool:
-        return bool(self._pending)
+        return bool(self._pending or self._resting)
+
+    @property
+    def resting(self) -> bool:
+        """Whether orders rest, so that `work` is worth calling at every tick."""
+        return bool(self._resting)
+
+    @property
+    def arrives_ns(self) -> int:
+        """When what is on its way arrives, monotonic ns; 0 where nothing is."""
+        return self._pending[0][0] if self._pending else 0
 
     def fileno(self) -> int:
         return -1
 
     def due_ns(self) -> int:
-        return self._pending[0][0] if self._pending else 0
+        look = self._clock.monotonic_ns() + _LOOK_NS if self._resting else 0
+        return min(self.arrives_ns or look, look or self.arrives_ns)
 
     def close(self) -> None:
         self._pending.clear()
+        self._resting.clear()
 
     def _later(self, action: Callable[[int], list[Event]]) -> None:
         self._pending.append((self._clock.monotonic_ns() + self._latency, action))
 
-    def _match(self, order: Order, sent: int, now: int) -> list[Event]:
+    def _said(self, client_id: str) -> list[Event]:
+        resting = self._resting.get(client_id)
+        return list(resting.events) if resting else self._told.get(client_id, [])
+
+    def _arrive(self, order: Order, sent: int, now: int) -> list[Event]:
         """What happens when the order arrives. The same client id again is the first order."""
-        if order.client_id in self._told:
-            return self._told[order.client_id]
-        client_id = order.client_id
+        if said := self._said(order.client_id):
+            return said
+        client_id, life = order.client_id, order.time_in_force
         events: list[Event] = [Acked(client_id, f"paper-{client_id}", sent, now)]
-        if (order.order_type, order.time_in_force) != ("LIMIT", "IOC"):
-            events.append(Ended(client_id, State.REJECTED, 0, "only LIMIT orders with IOC are known here"))
-        else:
-            events += self._take(order)
-            filled = sum(event.qty for event in events if type(event) is Filled)
-            full = filled == order.qty
-            events.append(Ended(client_id, State.FILLED if full else State.CANCELLED, filled,
-                                "" if full else "nothing more within the limit"))
-        self._told[client_id] = events
+        tick = self._tick(order.symbol)
+        if order.order_type != "LIMIT" or life not in (IOC, GTC, GTX):
+            return self._end(order, events, State.REJECTED, "only LIMIT orders with IOC, GTC or GTX are known here")
+        if life == GTX and tick and self._within(order, tick):
+            return self._end(order, events, State.EXPIRED, "post-only, and it would have taken")
+        left = order.qty
+        for price, qty in self._take(order, left, tick):
+            events.append(self._fill(order, events, qty, price, self._taker, tick))
+            left -= qty
+        if not left:
+            return self._end(order, events, State.FILLED)
+        if life == IOC or order.symbol not in self._index:
+            return self._end(order, events, State.CANCELLED, "nothing more within the limit")
+        shown = _shown(order, tick) if tick else UNSEEN
+        self._resting[client_id] = Resting(order, left, self._queue.join(shown), shown, events)
+        if tick:
+            self._walked[self._index[order.symbol]] = tick[layout.SEQ]
+        return list(events)
+
+    def _cancel(self, client_id: str) -> list[Event]:
+        resting = self._resting.get(client_id)
+        if resting is None:
+            return self._said(client_id) or [Absent(client_id)]
+        return self._end(resting.order, resting.events, State.CANCELLED, "as asked")
+
+    def _end(self, order: Order, events: list[Event], state: State, reason: str = "") -> list[Event]:
+        """The order is at its end; returns all that was said of it."""
+        self._resting.pop(order.client_id, None)
+        events.append(Ended(order.client_id, state, sum(e.qty for e in events if type(e) is Filled), reason))
+        self._told[order.client_id] = events
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
         return events
 
-    def _take(self, order: Order) -> list[Event]:
-        """The fills of `order` against what the newest tick displays and nobody here has taken yet."""
-        index = self._index.get(order.symbol)
+    def _fill(self, order: Order, events: list[Event], qty: int, price: int, rate: int, tick: tuple) -> Filled:
+        fee = -(-qty * price * rate // (SCALE * 10**10))  # rounded up
+        self._positions.setdefault(order.symbol, Position()).fill(order.side, qty, price, fee)
+        number = 1 + sum(type(e) is Filled for e in events)
+        return Filled(order.client_id, str(number), qty, price, fee, tick[layout.EVENT_NS])
+
+    # ---- taking
+
+    def _tick(self, symbol: str) -> tuple[int, ...] | None:
+        """The newest tick of a symbol, if its book is valid."""
+        index = self._index.get(symbol)
         tick = self._books.newest(index) if index is not None else None
-        if tick is None or not tick[layout.FLAGS] & layout.FLAG_VALID:
+        return tick if tick is not None and tick[layout.FLAGS] & layout.FLAG_VALID else None
+
+    @staticmethod
+    def _within(order: Order, tick: tuple[int, ...]) -> bool:
+        """Whether the other side of the book is at the order's limit or better for it."""
+        best = tick[_SIDES[-order.side][0]]
+        return best > 0 and (best - order.price) * order.side <= 0
+
+    def _take(self, order: Order, wanted: int, tick: tuple[int, ...] | None) -> list[tuple[int, int]]:
+        """(price, quantity) of what the tick displays within the limit and nobody here has taken yet."""
+        if tick is None:
             return []
+        index = self._index[order.symbol]
         seq, taken = self._taken.get(index, (0, {}))
         if seq != tick[layout.SEQ]:
             taken = {}
             self._taken[index] = tick[layout.SEQ], taken
-        prices, sizes = ((layout.ASK_PX, layout.ASK_QTY) if order.side == BUY else (layout.BID_PX, layout.BID_QTY))
-        position = self._positions.setdefault(order.symbol, Position())
-        wanted, fills = order.qty, []
-        for level in range(layout.LEVELS):
+        prices, sizes = _SIDES[-order.side]
+        found = []
+        for level in range(LEVELS):
             price, shown = tick[prices + level], tick[sizes + level]
             if price <= 0 or (price - order.price) * order.side > 0 or not wanted:
                 break
@@ -122,11 +215,68 @@ class Paper:
                 continue
             taken[price] = taken.get(price, 0) + qty
             wanted -= qty
-            fee = -(-qty * price * self._fee // (SCALE * 10**10))  # rounded up
-            position.fill(order.side, qty, price, fee)
-            fills.append(Filled(order.client_id, str(len(fills) + 1), qty, price, fee, tick[layout.EVENT_NS]))
-        return fills
+            found.append((price, qty))
+        return found
+
+    # ---- resting
+
+    def _walk(self) -> list[Event]:
+        """Every tick since the last look, for the orders that rest."""
+        events: list[Event] = []
+        for index in sorted({self._index[resting.order.symbol] for resting in self._resting.values()}):
+            head = int(self._books.heads[index])
+            first = max(self._walked.get(index, 0) + 1, head - self._books.capacity + 1)
+            for seq in range(first, head + 1):
+                tick = self._books.read(index, seq)
+                if tick is not None and tick[layout.FLAGS] & layout.FLAG_VALID:
+                    events += self._pass(self._books.symbols[index], tick)
+            self._walked[index] = head
+        return events
+
+    def _pass(self, symbol: str, tick: tuple[int, ...]) -> list[Event]:
+        """One tick, for the orders that rest on `symbol`; price before time."""
+        events: list[Event] = []
+        ours = sorted((resting for resting in self._resting.values() if resting.order.symbol == symbol),
+                      key=lambda resting: -resting.order.side * resting.order.price)
+        traded = tick[layout.TRADE_QTY] if tick[layout.KIND] == layout.KIND_TRADE else 0
+        price, left = tick[layout.TRADE_PX], abs(traded)
+        for resting in ours:
+            order, filled = resting.order, 0
+            if left and traded * order.side < 0:
+                beyond = (order.price - price) * order.side  # above 0: the trade was at a price worse than ours
+                if beyond > 0:
+                    filled = min(left, resting.left)
+                elif beyond == 0:
+                    filled = min(self._queue.trade(resting.place, left), resting.left)
+                left -= filled
+            shown = _shown(order, tick)
+            if shown != resting.shown:
+                self._queue.change(resting.place, resting.shown, shown)
+                resting.shown = shown
+            filled += sum(qty for _, qty in self._take(order, resting.left - filled, tick))
+            if filled:
+                resting.left -= filled
+                fill = self._fill(order, resting.events, filled, order.price, self._maker, tick)
+                resting.events.append(fill)
+                events.append(fill)
+                if not resting.left:
+                    events.append(self._end(order, resting.events, State.FILLED)[-1])
+        return events
+
+
+def _shown(order: Order, tick: tuple[int, ...]) -> int:
+    """The quantity shown at the order's price on its side; UNSEEN behind the last level that a tick carries."""
+    prices, sizes = _SIDES[order.side]
+    for level in range(LEVELS):
+        price = tick[prices + level]
+        if price == order.price:
+            return tick[sizes + level]
+        if price <= 0 or (order.price - price) * order.side > 0:
+            return 0
+    return UNSEEN
 
 
 def create(config: Config, clock, environ: Mapping[str, str]) -> Paper:
-    return Paper(clock, round(config.executor.paper_latency_ms * 1e6), config.executor.paper_fee_bps)
+    settings = config.executor
+    return Paper(clock, round(settings.paper_latency_ms * 1e6), settings.paper_fee_bps, settings.paper_maker_fee_bps,
+                 queue_model.create(settings.paper_queue))

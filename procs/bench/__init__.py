@@ -5,7 +5,8 @@
     article.py   the architecture of the article as it stands
     ours.py      the real stages
     live.py      latency, throughput, overload, placement, taps
-    local.py     frames, features, replay, start
+    local.py     frames, features, backtest, start
+    hft.py       hftbacktest on the same recordings, where an interpreter has it
     bed.py       processes and what they leave; table.py: figures, goals, machine; model.py: models to measure with
 """
 
@@ -24,7 +25,7 @@ from common.config import load
 from common.errors import ConfigError
 from common.stage import exit_on_error
 
-DEFAULT = ("latency", "throughput", "overload", "frames", "features", "replay", "start")
+DEFAULT = ("latency", "throughput", "overload", "frames", "features", "backtest", "start")
 PARTS = (*DEFAULT, "placement", "taps")
 _ROOT = Path(__file__).resolve().parents[2]
 _SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
@@ -53,7 +54,7 @@ def bench(path: str | None, names: tuple[str, ...], with_placement: bool, with_t
     \b
     latency     frame received to order decided            throughput  sustained ticks/s, none lost
     overload    ten times what a slow model can take       frames      validated book updates/s
-    features    history through the features               replay      raw capture through everything
+    features    history through the features               backtest    raw capture through everything
     start       `alpha run` to its first decision          placement   (with --placement)
     taps        (with --taps)
 
@@ -117,7 +118,7 @@ def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordi
             "overload": lambda: live.overload(run), "placement": lambda: live.placement(run),
             "taps": lambda: live.taps(run),
             "frames": lambda: local.frames(run, folder), "features": lambda: local.features(run),
-            "replay": lambda: local.replay(run, folder), "start": lambda: local.start(run)}
+            "backtest": lambda: local.backtest(run, folder), "start": lambda: local.start(run)}
 
 
 def _attempt(name: str, call: Callable, kind: type):

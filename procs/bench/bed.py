@@ -70,11 +70,12 @@ class Bed:
             environment[f"ALPHA_{key}"] = value if isinstance(value, str) else json.dumps(value)
         return environment
 
-    def spawn(self, *arguments: str, environment: dict[str, str], talks: bool = False) -> subprocess.Popen:
+    def spawn(self, *arguments: str, environment: dict[str, str], talks: bool = False,
+              python: tuple[str, ...] = (sys.executable, "-m")) -> subprocess.Popen:
         """`python -m ARGUMENTS`, dead when we are; `talks` opens its standard input and output as text."""
         log = open(self.folder / f"{len(self._processes)}.log", "w+")
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], env=environment, cwd=ROOT, process_group=0, text=True,
+            [*python, *arguments], env=environment, cwd=ROOT, process_group=0, text=True,
             stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talks else subprocess.DEVNULL, stderr=log, preexec_fn=placement.die_with_parent)
         process.log = log  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The parts that need one process: books, features over history, replay; and the start of the whole.
+"""The parts that need one process: books, features over history, backtest; and the start of the whole.
 
 Each runs in a process of its own (`python -m procs.bench.local NAME ...`), on one core, and prints JSON.
 """
@@ -6,20 +6,23 @@ Each runs in a process of its own (`python -m procs.bench.local NAME ...`), on o
 import contextlib
 import dataclasses
 import gc
+import importlib.util
 import json
 import os
 import socket
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import captures, venues
+from common import capture_lines, captures, venues
 from common.clock import ManualClock, SystemClock
 from common.config import load
 from common.feature_rows import Features
-from common.feature_set import DEFAULT
+from common.feature_set import DEFAULT, FeatureSet
+from common.features import FEATURES
 from common.market import Market
 from common.overview import Overview
 from common.ring import Books, Rows
@@ -29,7 +32,9 @@ from procs.bench.live import Run
 from procs.bench.table import Goal, Part
 
 FILES = "usdm_*.gz"  #: the recorded Binance futures files
+HFT = "ALPHA_HFTBACKTEST"  #: an interpreter that has hftbacktest, to be measured beside ours
 _START_LIMIT_S = 60.0
+_PASSES = 5
 
 
 def recorded(folder: str) -> list[str]:
@@ -54,27 +59,61 @@ def frames(run: Run, folder: str) -> Part:
 
 
 def features(run: Run) -> Part:
-    part = Part("features", f"{len(DEFAULT.names)} features over history, one core")
+    every = [feature.name for feature in FEATURES if not feature.fitted]
+    part = Part("features", f"features over history, one core: {len(DEFAULT)}, and all {len(every)} not fitted")
     run.say("features")
     told = _child(run, "features")
-    part.lines = [f"{told['ticks_per_s']:,.0f} ticks/s in runs, median of {told['passes']} passes; "
-                  f"{told['us_per_live_tick']:.2f} us for a tick by itself"]
+    told["all"] = _child(run, "features", *every)
+    part.lines = [f"{len(DEFAULT)}: {told['ticks_per_s']:,.0f} ticks/s in runs, median of {told['passes']} passes; "
+                  f"{told['us_per_live_tick']:.2f} us for a tick by itself",
+                  f"{len(every)}: {told['all']['ticks_per_s']:,.0f} ticks/s; {told['all']['us_per_live_tick']:.2f} us "
+                  "for a tick by itself"]
     part.figures, part.goals = told, [Goal("ticks/s", told["ticks_per_s"], 1_000_000, at_least=True)]
-    part.hides = "reading history from disk; the ring of ticks and that of rows fit the cache of the processor"
+    part.hides = "reading history from disk; the ring of ticks fits the cache of the processor"
     return part
 
 
-def replay(run: Run, folder: str) -> Part:
+def backtest(run: Run, folder: str) -> Part:
+    """Ours, in bulk and line by line; and beside it hftbacktest, where an interpreter has it."""
     files = recorded(folder)
-    part = Part("replay", "backtest from raw capture, model on every tick, " + (
+    part = Part("backtest", "backtest from raw capture, model on every tick, " + (
         f"{len(files)} recorded Binance usd-m files" if files else "synthetic VecTrade frames"))
-    run.say("replay")
-    told = _child(run, "replay", str(run.model), *files)
-    part.lines = [f"{told['frames']:,} frames, {told['predictions']:,} predictions in {told['seconds']:.1f} s: "
-                  f"{told['frames_per_s']:,.0f} frames/s"]
+    run.say("backtest")
+    told = _child(run, "backtest", str(run.model), *files)
+    run.say("backtest, line by line")
+    told["replay"] = _child(run, "replay", str(run.model), *files)
+    part.lines = [f"{told['frames']:,} frames, {told['predictions']:,} predictions, {told['orders']:,} orders in "
+                  f"{told['seconds']:.2f} s: {told['frames_per_s']:,.0f} frames/s, median of {told['passes']} passes "
+                  f"(best {told['best']:,.0f})",
+                  f"line by line, as `alpha replay`: {told['replay']['frames_per_s']:,.0f} frames/s"]
+    if files:
+        run.say("hftbacktest")
+        told["hftbacktest"], line = _others(run, files, told)
+        part.lines.append(line)
     part.figures, part.goals = told, [Goal("frames/s", told["frames_per_s"], 100_000, at_least=True)]
-    part.hides = "writing predictions to a file"
+    part.hides = "the report, which takes some seconds"
     return part
+
+
+def _others(run: Run, files: list[str], ours: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """hftbacktest on the same files, and a line about it."""
+    interpreter = os.environ.get(HFT) or (sys.executable if importlib.util.find_spec("hftbacktest") else "")
+    if not interpreter:
+        return None, f"hftbacktest: not measured, no interpreter has it (${HFT} may name one)"
+    process = run.bed.spawn(str(Path(__file__).with_name("hft.py")), *files, python=(interpreter, "-P"),
+                            environment=run.bed.environment("hft"), talks=True)
+    try:
+        text = process.stdout.read()
+        if process.wait(60):
+            return None, f"hftbacktest: {interpreter} failed at it"
+    finally:
+        run.bed.stop([process])
+    told = json.loads(text.splitlines()[-1])  # it says what it does, too
+    lines = ours["frames"]
+    both = told["convert_s"] + told["replay_s"]
+    return told, (f"hftbacktest {told['version']}, {told['feeds']:,} feed events, no features and no model: converting "
+                  f"the raw files {lines / told['convert_s']:,.0f} lines/s, then "
+                  f"{told['feeds'] / told['replay_s']:,.0f} events/s in its engine; both {lines / both:,.0f} lines/s")
 
 
 def start(run: Run) -> Part:
@@ -188,9 +227,9 @@ def _read(files: tuple[str, ...], symbols: tuple[str, ...]) -> list[tuple[bytes,
     return [(frame, symbol) for _, frame, symbol in captures.merge([one(path) for path in files])]
 
 
-def _features() -> dict[str, Any]:
+def _features(*names: str) -> dict[str, Any]:
     """A history of ticks of one symbol, in one call; and the same tick by tick, as live."""
-    capacity, symbols = 16384, ("BTC-USD",)
+    capacity, symbols, wanted = 16384, ("BTC-USD",), FeatureSet.of(names) if names else DEFAULT
     books = Books.private(symbols, capacity)
     market = Market(venues.create("vectrade", symbols), books, ManualClock(1))
     for _, frame in SyntheticMarket(symbols).frames(capacity / 480 * 0.95):
@@ -198,7 +237,7 @@ def _features() -> dict[str, Any]:
     last = int(books.heads[0])
 
     def fresh() -> Features:
-        return Features(books, Rows.private(symbols, DEFAULT.names, capacity, books.epoch))
+        return Features(books, Rows.private(symbols, wanted.labels, capacity, books.epoch), wanted)
 
     fresh().advance(0, last, 1)
     runs, single = [], []
@@ -213,8 +252,38 @@ def _features() -> dict[str, Any]:
                 advance(0, seq, 1)
 
         single.append(_timed(live)[0])
-    return {"ticks": last, "passes": len(runs), "ticks_per_s": last / statistics.median(runs),
+    return {"ticks": last, "features": len(wanted), "passes": len(runs), "ticks_per_s": last / statistics.median(runs),
             "us_per_live_tick": statistics.median(single) / last * 1e6}
+
+
+def _backtest(model: str, *files: str) -> dict[str, Any]:
+    """As `alpha backtest` does it, reading and unpacking included, the report not."""
+    from procs import backtest as bulk
+    from procs.replay import configure
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = files or (_synthetic(folder),)
+        config = configure(load(), paths)
+        config = dataclasses.replace(config, inference=dataclasses.replace(config.inference, model=model))
+        seconds: list[float] = []
+        for _ in range(_PASSES + 1):  # the first compiles, or loads what was compiled
+            running = bulk.Backtest(config, round(bulk.LATENCY_US * 1000))
+            with contextlib.closing(running):
+                seconds.append(bulk.play(running, tuple(paths)))
+                told = running.summary()
+        typical, best = statistics.median(seconds[1:]), min(seconds[1:])
+    return {"frames": running.lines, "passes": _PASSES, "seconds": typical, "frames_per_s": running.lines / typical,
+            "best": running.lines / best, "ticks": told["recording"]["ticks"],
+            **{key: told["decisions"][key] for key in ("predictions", "orders", "fills")}}
+
+
+def _synthetic(folder: str) -> str:
+    path = Path(folder) / "synthetic"
+    with path.open("wb") as file:
+        file.write(b"1 %b\n" % capture_lines.encode(capture_lines.Header("vectrade", ("BTC-USD", "ETH-USD"))))
+        for at_ns, frame in SyntheticMarket(("BTC-USD", "ETH-USD")).frames(60.0):
+            file.write(b"%d %b\n" % (at_ns, frame))
+    return str(path)
 
 
 def _replay(model: str, *files: str) -> dict[str, Any]:
@@ -234,6 +303,7 @@ def _replay(model: str, *files: str) -> dict[str, Any]:
         for recv_ns, text in stream:
             replaying.step(recv_ns, text)
             count += 1
+        replaying.finish()
         seconds = time.monotonic() - begun
         told = replaying.summary()
     return {"frames": count, "seconds": seconds, "frames_per_s": count / seconds,
@@ -249,4 +319,5 @@ def _timed(work: Any) -> tuple[float, Any]:
 
 if __name__ == "__main__":
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
-    print(json.dumps({"frames": _frames, "features": _features, "replay": _replay}[sys.argv[1]](*sys.argv[2:])))
+    measure = {"frames": _frames, "features": _features, "backtest": _backtest, "replay": _replay}[sys.argv[1]]
+    print(json.dumps(measure(*sys.argv[2:])))

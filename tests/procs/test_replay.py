@@ -23,11 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory) -> str:
-    """Forty seconds of the synthetic market, as `alpha tap frames --raw` would record it."""
+    """Some seconds of the synthetic market, as `alpha tap frames --raw` would record it."""
     path = tmp_path_factory.mktemp("session") / "session.txt"
     market = SyntheticMarket(("BTC-USD", "AAPL"), seed=3, rate=200.0, start_ms=1_700_000_000_000)
     with path.open("wb") as file:
-        for time_ns, frame in market.frames(20):
+        for time_ns, frame in market.frames(10):
             file.write(b"%d %s\n" % (time_ns, frame))
     return str(path)
 

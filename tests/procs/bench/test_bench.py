@@ -241,11 +241,11 @@ def test_a_killed_bench_takes_its_processes_along_and_the_next_one_sweeps(tmp_pa
 def test_a_part_that_fails_says_so_and_the_others_go_on(tmp_path):
     wrong = dense(tmp_path / "wrong.onnx")
     wrong.write_bytes(wrong.read_bytes()[:100])
-    process = bench("--quick", "--only", "replay", "--only", "features", "--json", "--model", str(wrong))
+    process = bench("--quick", "--only", "backtest", "--only", "features", "--json", "--model", str(wrong))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     parts = json.loads(out)["parts"]
-    assert "error" in parts["replay"] and parts["features"]["ticks_per_s"] > 0
+    assert "error" in parts["backtest"] and parts["features"]["ticks_per_s"] > 0
 
 
 def test_unknown_parts_and_missing_models_are_refused_plainly(tmp_path):
