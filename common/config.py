@@ -71,7 +71,7 @@ class Ring:
 class Feature:
     dispatch: str = "newest"  #: "newest": superseded rows are skipped; "every": each row is predicted
     lease_ms: float = 250.0  #: a worker that holds work for longer has lost it
-    columns: tuple[str, ...] = ()  #: features in the rows beside those that the models take; ["all"]: every one
+    columns: tuple[str, ...] = ()  #: features, or groups of them, in the rows beside those that the models take
     max_batch: int = 0  #: most rows in one message to a worker; 0: one with "newest", for freshness, 32 with "every"
 
 

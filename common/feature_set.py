@@ -11,9 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from common.errors import ContractError, LayoutError
-from common.features import BY_NAME, FEATURES, Feature, schema_hash
+from common.features import BY_NAME, FEATURES, GROUPS, Feature, schema_hash
 
 Parameters = Mapping[str, Sequence[float]]  #: symbol -> the numbers of one fitted feature
+
+
+def expand(words: Iterable[str]) -> tuple[str, ...]:
+    """Names of features and of groups of them as names of features, each once."""
+    return tuple(dict.fromkeys(name for word in words for name in GROUPS.get(word, (word,))))
 
 
 class Column(NamedTuple):

@@ -13,8 +13,7 @@ from typing import Any
 
 from common.config import Config
 from common.errors import ContractError, ModelError
-from common.feature_set import FeatureSet
-from common.features import FEATURES
+from common.feature_set import FeatureSet, expand
 from common.onnx_file import metadata
 
 METADATA_KEY = "predictive_alpha"
@@ -155,7 +154,4 @@ def features_wanted(config: Config, models: Sequence[Path] | None = None) -> Fea
     if models is None:
         models = [config.path(name) for name in (settings.model, settings.shadow) if name]
     sets = [features_of(read(path), str(path)) for path in models]
-    more = config.feature.columns
-    if more == ("all",):
-        more = tuple(feature.name for feature in FEATURES if not feature.fitted)
-    return FeatureSet.union([*sets, FeatureSet.of(more)])
+    return FeatureSet.union([*sets, FeatureSet.of(expand(config.feature.columns))])

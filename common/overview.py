@@ -5,6 +5,7 @@ all stations speak of the same ticks; `send` and what follows speak of orders on
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,14 @@ class Overview:
     def age_s(self, stage: str) -> float:
         """Seconds since the stage last gave a sign of life."""
         return (time.monotonic_ns() - self.stages[stage].get("heartbeat_ns")) / 1e9
+
+    def models(self) -> list[Path]:
+        """Every model that workers have in use, as they tell: those that trade first."""
+        told = [telemetry.told().get("deployment") or {} for name, telemetry in sorted(self.stages.items())
+                if name.startswith("inference-") and self.ready(name)]
+        pairs = [words.get("pair") for words in told]
+        refs = [pair[place] for place in (0, 1) for pair in pairs if pair]
+        return list(dict.fromkeys(Path(ref[0]) for ref in refs if ref))
 
     def histograms(self) -> dict[str, np.ndarray]:
         """Copies of the latency histograms, to measure an interval from."""

@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 
 from common.errors import AlphaError
-from common.feature_set import FeatureSet
-from common.features import GROUPS
+from common.feature_set import FeatureSet, expand
 from common.manifest import OUTPUTS, Manifest
 from common.model import Model
 from common.onnx_file import external_data
@@ -30,8 +29,7 @@ def main(path: Path, window: int, horizon: float, classes: str, columns: str, ou
     """Write MODEL's manifest beside it, after a check that it fits this pipeline."""
     path = path.resolve()
     try:
-        named = [name for part in columns.split(",") for name in GROUPS.get(part.strip(), (part.strip(),))]
-        features = FeatureSet.of(named)
+        features = FeatureSet.of(expand(word.strip() for word in columns.split(",")))
         data = path.read_bytes()
         external = {name: hashlib.sha256(content).hexdigest() for name, content in external_data(data, path).items()}
         manifest = Manifest(

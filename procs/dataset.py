@@ -21,6 +21,7 @@ from common import captures, labels
 from common.collect import Options, about_files, make, sources
 from common.dataset import Dataset, ending
 from common.errors import ConfigError
+from common.feature_set import expand
 from common.features import GROUPS
 from common.stage import exit_on_error
 from common.verify import utc
@@ -71,7 +72,7 @@ def dataset(paths: tuple[str, ...], out: str, names: tuple[str, ...], horizons: 
     """
     with exit_on_error():
         options = Options(
-            features=expand(names), horizons=tuple(map(labels.horizon, _split(horizons))), classes=int(classes),
+            features=expand(_split(names)), horizons=tuple(map(labels.horizon, _split(horizons))), classes=int(classes),
             threshold=labels.threshold(threshold), fee_bps=fee_bps, smooth=smooth or "",
             every_s=labels.duration(every, "--every"), folds=folds,
             embargo_s=labels.duration(embargo, "--embargo") if embargo else None, symbols=tuple(_split(symbols)),
@@ -89,11 +90,6 @@ def dataset(paths: tuple[str, ...], out: str, names: tuple[str, ...], horizons: 
         told = report(made, window) | {"out": out, "bytes": os.path.getsize(out), "seconds": progress.seconds,
                                        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}
         click.echo(json.dumps(told, indent=1) if as_json else "\n".join(_lines(told)))
-
-
-def expand(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of features and of groups of them as names of features, each once."""
-    return tuple(dict.fromkeys(found for name in _split(names) for found in GROUPS.get(name, (name,))))
 
 
 def report(made: Dataset, window: int = 1) -> dict[str, Any]:

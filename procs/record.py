@@ -46,6 +46,7 @@ _BATCH = 20_000  # messages between two looks at everything else
 _ASK_NS = 1_000_000_000  # for ingest to notice that somebody listens anew
 _LAST_S = 2.0  # for what is under way when recording ends
 _FOLLOW_NS = 100_000_000  # between looks at the rings: at 20,000 ticks/s of one symbol half of a ring
+_PATIENCE_NS = 30_000_000_000  #: for workers to tell which models take the columns of the rows
 _NOTHING = 7  # exit code: as `alpha status` where nothing runs
 
 
@@ -101,7 +102,7 @@ class Live:
         self._models: dict[int, Known] = {}
         self.log: SessionLog | None = None
         self.told: list[dict[str, Any]] = []  #: of each folder, for people
-        self._next_ns = 0
+        self._next_ns = self._since_ns = 0
 
     def captured(self, header: Header, offset_ns: int) -> None:
         """A file of frames has been begun."""
@@ -150,7 +151,16 @@ class Live:
         self._begin()
 
     def _begin(self) -> None:
-        books, features = self._books, _columns(self._config, self._rows.columns)
+        now = self._clock.monotonic_ns()
+        self._since_ns = self._since_ns or now
+        try:
+            books, features = self._books, _columns(self._config, self._rows.columns)
+        except LayoutError:
+            if now - self._since_ns > _PATIENCE_NS:
+                raise
+            self._books = self._rows = None  # the workers, who know, may not be up yet; the rings hold what comes
+            return
+        self._since_ns = 0
         seconds, ns = divmod(self._clock.wall_ns(), 1_000_000_000)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds)) + f".{ns // 1000:06}Z"
         self.log = SessionLog(self._folder / f"session-{stamp}", self._config, books.epoch, books.symbols, features)
@@ -219,9 +229,16 @@ class _Heard:
         return count
 
 
+def _in_use(config: Config) -> list[Path]:
+    """The models of the workers, as they tell: they may have been started with another configuration."""
+    overview = Overview(config.instance.name)
+    overview.refresh()
+    return overview.models() or known(config)
+
+
 def _columns(config: Config, labels: tuple[str, ...]) -> FeatureSet:
     """The features behind the columns of a ring. Raises LayoutError where no model tells of one of them."""
-    found = {column.label: column for column in features_wanted(config, known(config)).columns}
+    found = {column.label: column for column in features_wanted(config, _in_use(config)).columns}
     missing = [label for label in labels if label not in found]
     if missing:
         raise LayoutError("the rows have a column that none of the models here takes",
@@ -232,7 +249,7 @@ def _columns(config: Config, labels: tuple[str, ...]) -> FeatureSet:
 
 def _model(config: Config, number: int) -> Known:
     """The model whose id predictions carry, among those that may be in use; without a path where it is none of them."""
-    for path in known(config):
+    for path in dict.fromkeys([*_in_use(config), *known(config)]):
         with contextlib.suppress(AlphaError, OSError):
             if model_id(path) == number:
                 return Known(number, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), read(path).name)

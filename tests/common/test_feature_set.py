@@ -4,8 +4,8 @@ import pytest
 
 from common import feature_set
 from common.errors import ContractError, LayoutError
-from common.feature_set import DEFAULT, Column, FeatureSet
-from common.features import BY_NAME, FEATURES
+from common.feature_set import DEFAULT, Column, FeatureSet, expand
+from common.features import BY_NAME, FEATURES, LEVELS_Z
 
 
 def test_the_order_of_the_names_is_the_order_of_the_columns_and_part_of_the_schema():
@@ -57,3 +57,8 @@ def test_warm_up_is_that_of_the_slowest_feature():
 
 def test_the_default_set_is_what_the_model_that_ships_takes():
     assert DEFAULT.names == tuple(feature.name for feature in FEATURES[:24]) and DEFAULT.warm_up == 251
+
+
+def test_groups_stand_for_their_features_each_once():
+    assert expand(["spread", "default", "spread"])[:2] == ("spread", "obi_1") and len(expand(["spread", "default"])) == 24
+    assert FeatureSet.of(expand(["levels_z"])).names == LEVELS_Z and expand(["no_such"]) == ("no_such",)

@@ -1,5 +1,7 @@
 """The overview: stages as they come and go, one set of numbers for all who ask."""
 
+from pathlib import Path
+
 from common.fixed import SCALE
 from common.overview import Overview, words
 from common.telemetry import Telemetry
@@ -33,6 +35,23 @@ def test_it_finds_stages_and_still_knows_their_numbers_after_they_have_gone(inst
     assert told["refusals"] == {"AGE_DECISION": 1}
     assert abs(told["latency_us"]["tick_to_decision"]["p50"] - 200) < 7
     assert not overview.ready("ingest")
+
+
+def test_the_models_in_use_are_those_that_ready_workers_tell(instance):
+    import time
+
+    overview = Overview(instance)
+    workers = [Telemetry.create(instance, f"inference-{k}", ("predictions",)) for k in range(3)]
+    for k, worker in enumerate(workers):
+        worker.tell({"deployment": {"pair": [["/m/live.onnx", ""], ["/m/shadow.onnx", "ab"] if k else None]}})
+        worker.set("heartbeat_ns", time.monotonic_ns())
+    overview.refresh()
+    assert overview.models() == []
+    for worker in workers:
+        worker.set("ready", 1)
+    assert overview.models() == [Path("/m/live.onnx"), Path("/m/shadow.onnx")]
+    for worker in workers:
+        worker.close()
 
 
 def test_what_the_monitor_told_is_found_and_put_into_words(instance):

@@ -8,9 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from common.dataset import Dataset
-from common.features import GROUPS
 from procs import dataset as module
-from procs.dataset import dataset, expand
+from procs.dataset import dataset
 
 
 def run(*arguments) -> Result:
@@ -60,12 +59,6 @@ def test_it_is_said_to_people(capture, tmp_path, monkeypatch):
         assert part in result.stdout
     assert "% done" not in result.stdout and "messages" in result.stderr and "s left" in result.stderr
     assert Dataset.load(tmp_path / "a.parquet").about["options"]["smooth"] == "next"
-
-
-def test_groups_stand_for_their_features():
-    assert expand(["default"]) == GROUPS["default"]
-    assert expand(["spread, obi_1", "default"])[:3] == ("spread", "obi_1", "obi_3")
-    assert len(expand(["all", "levels"])) == len(GROUPS["all"])
 
 
 @pytest.mark.parametrize("arguments, code, what", [
