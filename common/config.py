@@ -7,7 +7,9 @@ and are never written anywhere.
 """
 
 import dataclasses
+import json
 import os
+import re
 import tempfile
 import tomllib
 import types
@@ -22,6 +24,7 @@ ENV_PREFIX = "ALPHA_"
 ENV_CONFIG = "ALPHA_CONFIG"  #: path of the configuration file, for processes that are started by others
 ENV_BOT_KEY = "ALPHA_BOT_KEY"  #: the secret sent as X-Bot-Key
 DEFAULT_FILE = "alpha.toml"
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?#]).*")
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,41 @@ def load(path: str | os.PathLike | None = None, environ: typing.Mapping[str, str
         config = dataclasses.replace(config, feeds={})
     _check(config)
     return config
+
+
+def plain(config: Config) -> dict[str, typing.Any]:
+    """As JSON has it, addresses without what may stand in them beside the address: a name and its password, a query."""
+    def stripped(tree: typing.Any) -> typing.Any:
+        if isinstance(tree, dict):
+            return {key: stripped(value) for key, value in tree.items()}
+        if isinstance(tree, (list, tuple)):
+            return [stripped(value) for value in tree]
+        return _SECRET.sub("", tree) if isinstance(tree, str) and "://" in tree else tree
+
+    return stripped(dataclasses.asdict(config))
+
+
+def restore(tree: object) -> Config:
+    """A configuration from what `plain` made of it, by way of JSON. Raises ConfigError naming a key that
+    this version does not have."""
+    return _build(Config, tree, "")
+
+
+def tell(config: Config, stage: str) -> None:
+    """Leave word in the instance's private folder of what a stage was started with, for commands of other terminals,
+    whose environment may differ."""
+    path = config.run_dir / f"{stage}.config.json"
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(plain(config)))
+    draft.replace(path)
+
+
+def told(config: Config, stage: str) -> Config:
+    """What a stage of this instance was last started with; `config` itself where nothing usable is told."""
+    try:
+        return restore(json.loads((config.run_dir / f"{stage}.config.json").read_text()))
+    except (OSError, ValueError, ConfigError):
+        return config
 
 
 def _toml_value(text: str) -> object:

@@ -16,10 +16,8 @@ last record, which is not read. Widths, names and types of the fields come from 
 Folder and files are for this user alone. Size: 456 bytes a tick, 136 + 4 F a row, 133 a prediction, 332 a decision.
 """
 
-import dataclasses
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -27,9 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common import config as settings
 from common import decision, layout
-from common.config import Config
+from common.config import Config, plain, restore
 from common.errors import ConfigError, LayoutError, ResourceError
 from common.feature_set import FeatureSet
 from common.features import TABLE_HASH
@@ -103,7 +100,7 @@ class SessionLog:
         self._told = {
             "version": VERSION, "stream": stream, "symbols": list(symbols), "columns": list(features.labels),
             "features": {"names": list(features.names), "parameters": features.parameters}, "table": TABLE_HASH,
-            "reasons": list(decision.REASONS), "config": _without_secrets(dataclasses.asdict(config)),
+            "reasons": list(decision.REASONS), "config": plain(config),
             "versions": {name: _version(name) for name in PACKAGES},
             "layouts": {name: _told(dtype) for name, dtype in self._layouts.items()},
         }
@@ -303,30 +300,10 @@ def _version(package: str) -> str:
         return ""
 
 
-_SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?#]).*")
-
-
-def _without_secrets(tree: Any) -> Any:
-    """Addresses without what may stand in them beside the address: a name and its password, a query."""
-    if isinstance(tree, dict):
-        return {key: _without_secrets(value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_without_secrets(value) for value in tree]
-    return _SECRET.sub("", tree) if isinstance(tree, str) and "://" in tree else tree
-
-
-def _config(tree: dict[str, Any], source: Path) -> Config:
-    """A configuration from what `dataclasses.asdict` made of it."""
-    def section(kind: type, found: dict[str, Any]) -> Any:
-        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
-
-    kinds = {field.name: field.type for field in dataclasses.fields(Config)}
-    named = {"feeds": settings.Market, "instruments": settings.Instrument}
+def _config(tree: object, source: Path) -> Config:
     try:
-        return Config(**{
-            key: {name: section(named[key], one) for name, one in value.items()} if key in named
-            else section(kinds[key], value) if isinstance(value, dict) else value for key, value in tree.items()})
-    except (TypeError, KeyError, AttributeError) as error:
+        return restore(tree)
+    except ConfigError as error:
         raise ConfigError("the configuration of a recorded session is not one of this version",
                           where=f"{source}: {error}") from None
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from common import placement
-from common.config import Config
+from common.config import Config, tell
 from common.errors import AlphaError
 from common.links import Network
 from common.locks import lock_file, private_folder
@@ -64,6 +64,7 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock_file(config.run_dir / f"stage.{name}.lock", f"stage {name}"))
         placement.pin(core or name, config.placement)
+        tell(config, name)
         telemetry = Telemetry.create(config.instance.name, name, counters, timers)
         try:
             _live(core or name, config, telemetry, build, stopping, log, supervised)

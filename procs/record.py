@@ -23,7 +23,7 @@ import click
 
 from common.capture_lines import Header
 from common.clock import SystemClock
-from common.config import Config, load
+from common.config import Config, load, told
 from common.deployment import known
 from common.errors import AlphaError, InstanceError, LayoutError, ResourceError
 from common.feature_set import FeatureSet
@@ -154,7 +154,8 @@ class Live:
         now = self._clock.monotonic_ns()
         self._since_ns = self._since_ns or now
         try:
-            books, features = self._books, _columns(self._config, self._rows.columns)
+            config = told(self._config, "feature")  # who made these rows; this command may know another
+            books, features = self._books, _columns(config, self._rows.columns)
         except LayoutError:
             if now - self._since_ns > _PATIENCE_NS:
                 raise
@@ -163,7 +164,7 @@ class Live:
         self._since_ns = 0
         seconds, ns = divmod(self._clock.wall_ns(), 1_000_000_000)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds)) + f".{ns // 1000:06}Z"
-        self.log = SessionLog(self._folder / f"session-{stamp}", self._config, books.epoch, books.symbols, features)
+        self.log = SessionLog(self._folder / f"session-{stamp}", config, books.epoch, books.symbols, features)
         for capture in self._captures:
             self.log.captured(capture)
         self._models.clear()
@@ -204,7 +205,7 @@ class Live:
                 self.log.missed(kind, missed)
         if predictions:
             for number in sorted({found.model for found in predictions} - self._models.keys()):
-                self._models[number] = _model(self._config, number)
+                self._models[number] = _model(told(self._config, "feature"), number)
                 self.log.model(self._models[number])
             self.log.write_predictions(predictions)
         if decisions:

@@ -6,7 +6,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from common.config import Config, Market, load
+from common.config import Config, Inference, Instance, Market, load, tell, told
 from common.errors import ConfigError
 from procs.settings import config as config_command
 
@@ -88,3 +88,16 @@ def test_a_feed_that_is_not_well_described_is_refused_by_name(tmp_path, text, na
     path.write_text(text)
     with pytest.raises(ConfigError, match=named):
         load(path, {})
+
+
+def test_what_a_stage_was_started_with_is_told_to_other_terminals_without_secrets(tmp_path):
+    mine = Config(instance=Instance(run_dir=str(tmp_path)))
+    theirs = dataclasses.replace(mine, inference=Inference(model="other.onnx"), feeds={
+        "far": Market(venue="kraken", symbols=("BTC/USD",), ws_url="wss://me:hidden@far/ws?token=hidden")})
+    assert told(mine, "feature") is mine
+    tell(theirs, "feature")
+    found = told(mine, "feature")
+    assert found.inference == theirs.inference and found.feeds["far"].ws_url == "wss://far/ws?"
+    assert "hidden" not in (tmp_path / "feature.config.json").read_text()
+    (tmp_path / "feature.config.json").write_text('{"of": "another version"}')
+    assert told(mine, "feature") is mine
