@@ -140,12 +140,11 @@ def lines(path: str | PathLike, say: Say = _log.warning) -> Iterator[tuple[int, 
 def blocks(path: str | PathLike, say: Say = _log.warning) -> Iterator[bytes]:
     """One file as blocks of whole lines, each with its end of line; a last line that is cut off is left out."""
     name = fspath(path)
-    tail, number = b"", 0
+    tail = b""
     for content in _content(name, say):
         block = tail + content
         end = block.rfind(b"\n") + 1
         if end:
-            number += ends_of_lines(block[:end]).size
             yield block[:end]
         tail = block[end:]
     if tail:
@@ -155,6 +154,7 @@ def blocks(path: str | PathLike, say: Say = _log.warning) -> Iterator[bytes]:
             int(stamp)
             orjson.loads(frame)
         except ValueError:
+            number = sum(content.count(b"\n") for content in _content(name, _silent))  # rare: read once more
             say(f"{name}:{number + 1} is cut off; the {number} lines before it were read")
         else:
             yield tail + b"\n"

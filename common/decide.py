@@ -14,7 +14,7 @@ from common.layout import FLAG_VALID
 from common.orders import BUY, SELL, Order, client_order_id
 from common.risk import ADMISSION, ORDER, REASONS, Account, Limits, Proposal, Refusal, Standing, open_on
 from common.sizing import Curve, lean, notional, quantity
-from common.wire import Prediction
+from common.wire import Prediction, make
 
 if TYPE_CHECKING:
     from common.ring import Top
@@ -73,9 +73,9 @@ def wish(prediction: Prediction, standing: Standing, account: Account, rules: Ru
 def answer(size: int, prediction: Prediction, market: "Top | None", standing: Standing, account: Account,
            rules: Rules, now: int) -> Order | Refusal:
     """The order of that size at the touch, if every check lets it pass."""
-    proposal = propose(size, market, standing, account, rules, now)
+    proposal, limits = propose(size, market, standing, account, rules, now), rules.limits
     for test in _ORDER:
-        refusal = test(proposal, rules.limits)
+        refusal = test(proposal, limits)
         if refusal is not None:
             return refusal
     return Order(client_order_id(prediction.epoch, prediction.symbol, prediction.seq), rules.symbol,
@@ -85,13 +85,12 @@ def answer(size: int, prediction: Prediction, market: "Top | None", standing: St
 def propose(size: int, market: "Top | None", standing: Standing, account: Account, rules: Rules,
             now: int) -> Proposal:
     """The order that `size` (signed, quote currency) asks for at the touch: the checks have the last word."""
-    side = BUY if size > 0 else SELL
-    bid, ask, valid, age = 0, 0, False, 0
+    bid, ask, valid, age, lot = 0, 0, False, 0, rules.lot
     if market is not None:
-        bid, ask, valid = market.bid, market.ask, bool(market.flags & FLAG_VALID)
+        bid, ask, valid = market.bid, market.ask, market.flags & FLAG_VALID != 0
         age = now - market.recv_ns
-    price = ask if side == BUY else bid
-    qty = quantity(abs(size), price, rules.lot) if price > 0 else 0
-    return Proposal(side, qty, rules.lot, price, bid, ask, valid, age, standing.position,
-                    open_on(side, standing), account.gross - standing.exposure,
-                    account.rate.ready(now), now - standing.order_ns, account.day_loss)
+    side, price = (BUY, ask) if size > 0 else (SELL, bid)
+    qty = quantity(abs(size), price, lot) if price > 0 else 0
+    return make(Proposal, (side, qty, lot, price, bid, ask, valid, age, standing.position, open_on(side, standing),
+                           account.gross - standing.exposure, account.rate.ready(now), now - standing.order_ns,
+                           account.day_loss))

@@ -52,7 +52,7 @@ from common.layout import (
 )
 from common.ring import Books
 from common.venues import create
-from common.wire import TickRef
+from common.wire import TickRef, make
 
 COUNTERS = (
     "frames", "ticks", "trades", "quotes",
@@ -319,9 +319,10 @@ class Market:
         if not self._moved:
             return []
         tag = self._books.tag
-        refs = [TickRef(symbol.slot, tag, symbol.seq, symbol.recv_ns, symbol.book_ns) for symbol in self._moved]
+        refs = []
         for symbol in self._moved:
             symbol.moved = False
+            refs.append(make(TickRef, (symbol.slot, tag, symbol.seq, symbol.recv_ns, symbol.book_ns)))
         self._moved.clear()
         return refs
 
@@ -330,10 +331,10 @@ class Market:
     def on_quote(self, quote: Quote, recv_ns: int) -> int:
         """A quote by itself, for who decodes many at once: as `on_frame` of a frame of it, which it does not count."""
         self.counts.quotes += 1
-        symbol = self.symbols[quote.symbol]
-        if quote.update_id > symbol.last_id:
+        symbol, update_id = self.symbols[quote.symbol], quote.update_id
+        if update_id > symbol.last_id:
             symbol.quotes.append(quote)
-        elif quote.update_id == symbol.last_id and symbol.book_seq:
+        elif update_id == symbol.last_id and symbol.book_seq:
             self._audit(symbol, quote, symbol.book_seq)
         else:
             self._audit_late(symbol, quote)

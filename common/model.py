@@ -113,8 +113,13 @@ class Model:
             return result
         for start in range(0, len(windows), _CHUNK):
             chunk = np.ascontiguousarray(windows[start:start + _CHUNK], np.float32)
-            for i, row in enumerate(self._run(chunk.reshape(len(chunk), *self._single[1:])), start):
-                result[i] = self._answer(row)
+            rows = self._run(chunk.reshape(len(chunk), *self._single[1:]))
+            if self._direct:
+                found = np.array(rows)[:, (self._up, self._down)]
+                if np.isfinite(found).all():
+                    result[start:start + len(rows)] = found
+                    continue
+            result[start:start + len(rows)] = [self._answer(row) for row in rows]
         return result
 
     def describe(self) -> dict[str, object]:

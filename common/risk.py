@@ -17,7 +17,7 @@ from typing import NamedTuple
 from common.config import Risk
 from common.fixed import SCALE
 from common.orders import BUY
-from common.wire import Prediction
+from common.wire import Prediction, make
 
 
 class Refusal(NamedTuple):
@@ -61,7 +61,8 @@ class Rate:
 
     def ready(self, now: int) -> bool:
         """Whether one more order may leave now."""
-        return self._interval > 0 and max(self.full_ns, now) + self._interval - now <= self._burst
+        interval, full = self._interval, self.full_ns
+        return interval > 0 and (full - now if full > now else 0) + interval <= self._burst
 
     def take(self, now: int) -> None:
         self.full_ns = max(self.full_ns, now) + self._interval
@@ -174,10 +175,11 @@ def nothing_unresolved(prediction: Prediction, standing: Standing, account: Acco
 def usable_book(p: Proposal, limits: Limits):
     if not p.book_valid:
         return Refusal("BOOK_INVALID")
-    if p.bid <= 0 or p.ask <= 0:
+    bid, ask = p.bid, p.ask
+    if bid <= 0 or ask <= 0:
         return Refusal("BOOK_EMPTY")
-    if p.bid >= p.ask:
-        return Refusal("BOOK_CROSSED", p.bid, p.ask)
+    if bid >= ask:
+        return Refusal("BOOK_CROSSED", bid, ask)
 
 
 @_check(ORDER, "BOOK_STALE", limit="max_book_age_ms")
@@ -194,8 +196,9 @@ def daily_loss(p: Proposal, limits: Limits):
 
 @_check(ORDER, "RATE_SYMBOL", limit="symbol_cooldown_ms")
 def symbol_cooldown(p: Proposal, limits: Limits):
-    if p.since_order_ns < limits.symbol_cooldown_ns:
-        return Refusal("RATE_SYMBOL", p.since_order_ns, limits.symbol_cooldown_ns)
+    since, limit = p.since_order_ns, limits.symbol_cooldown_ns
+    if since < limit:
+        return make(Refusal, ("RATE_SYMBOL", since, limit))
 
 
 @_check(ORDER, "RATE_ORDERS", limit="max_orders_per_s")
@@ -230,8 +233,9 @@ def price_collar(p: Proposal, limits: Limits):
 @_check(ORDER, "NOTIONAL_POSITION", limit="max_position_notional")
 def position_notional(p: Proposal, limits: Limits):
     after = p.after()
-    if after > limits.max_position_notional and after > p.before():  # what reduces may always pass
-        return Refusal("NOTIONAL_POSITION", after, limits.max_position_notional)
+    limit = limits.max_position_notional
+    if after > limit and after > p.before():  # what reduces may always pass
+        return make(Refusal, ("NOTIONAL_POSITION", after, limit))
 
 
 @_check(ORDER, "NOTIONAL_GROSS", limit="max_gross_notional")

@@ -14,7 +14,7 @@ then positions are compared with the venue's; nothing trades before both are set
 import logging
 import math
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
+from datetime import date, timedelta
 from pathlib import Path
 
 import click
@@ -68,6 +68,8 @@ _WAITED_NS = 1_000_000  # a prediction this old was not taken up at once
 _RETRY_NS = 200_000_000  # between attempts to write a journal that cannot be written
 _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
+_DAY_NS = 86_400_000_000_000
+_EPOCH = date(1970, 1, 1)
 _TIDY_NS = 30_000_000_000
 _LAST_WORDS = 25  # waits of 20 ms for answers that are under way when the stage is closed
 _STAMPS = Prediction._fields.index("recv_ns")  # and all after it
@@ -105,7 +107,7 @@ class Executor(Stage):
         self._told: dict[str, str] = {}
         self._passed: list[tuple[int, ...]] = []  # of each decision its stamps, from recv_ns on
         self._untold: list[tuple] = []  # what the tap is to hear, as `decision.encode` takes it
-        self._day, self._opening = "", 0
+        self._day, self._opening = -1, 0  # UTC days since 1970, as of the last mark
         self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
         self._poller: Poller | None = None
         self._watched = (-1, False)
@@ -248,9 +250,12 @@ class Executor(Stage):
         self._passed.append((*prediction[_STAMPS:], decided))
         if refusal is not None:
             add("refusals")
-            add(_COUNTER_OF[refusal.reason])
+            add(COUNTER_OF[refusal.reason])
             if refusal.reason == "LOSS_DAILY":
-                self._halt(f"the day's loss {text(refusal.value)} is above risk.max_daily_loss {text(refusal.limit)}")
+                self._halt_for_loss(refusal)
+
+    def _halt_for_loss(self, refusal: Refusal) -> None:
+        self._halt(f"the day's loss {text(refusal.value)} is above risk.max_daily_loss {text(refusal.limit)}")
 
     def _observe(self) -> None:
         """The latency of each station, from the stamps that came with the decisions since the last time."""
@@ -483,13 +488,14 @@ class Executor(Stage):
             telemetry.set(name, value)
 
     def _count_loss(self, profit: int) -> None:
-        day = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, timezone.utc).date().isoformat()
-        if day != self._day:
+        number = self._clock.wall_ns() // _DAY_NS
+        if number != self._day:
+            day = (_EPOCH + timedelta(number)).isoformat()
             opening = self._guarded(self.journal.opening, day)
             if opening is None:
                 opening = profit
                 self._guarded(self.journal.open_day, day, profit)
-            self._day, self._opening = day, opening
+            self._day, self._opening = number, opening
         account = self.ledger.account
         account.day_loss = self._opening - profit
         limit = self._rules[0].limits.max_daily_loss
@@ -596,7 +602,8 @@ class Executor(Stage):
             return None
 
 
-_COUNTER_OF = {reason: f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS}
+#: the counter of each reason
+COUNTER_OF = {reason: f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS}
 
 
 @click.command()

@@ -21,7 +21,7 @@ import json
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -43,6 +43,7 @@ from common.model import Model
 from common.overview import Overview
 from common.player import Player
 from common.ring import Books, Rows
+from common.risk import Refusal
 from common.stage import exit_on_error
 from common.telemetry import Telemetry
 from common.wire import Prediction, decode, encode
@@ -57,10 +58,28 @@ _TURN_NS = 250_000_000  # between looks at positions and their loss; live it is 
 
 
 class _Executor(executor_stage.Executor):
-    """The executor without its latencies, which mean nothing on a recorded clock and cost a third of its turn."""
+    """The executor without what means nothing on a recorded clock: its latencies, which cost a third of its turn, and
+    looks at a kill switch that nobody else can reach. What it decides is counted turn by turn."""
+
+    def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
+        if refusal is None:
+            self._passed.append("")
+            return
+        self._passed.append(refusal.reason)
+        if refusal.reason == "LOSS_DAILY":
+            self._halt_for_loss(refusal)
 
     def _observe(self) -> None:
+        add, counted = self._telemetry.add, Counter(self._passed)
         self._passed.clear()
+        add("decisions", counted.total())
+        counted.pop("", None)
+        add("refusals", counted.total())
+        for reason, count in counted.items():
+            add(executor_stage.COUNTER_OF[reason], count)
+
+    def _look(self) -> None:
+        pass
 
 
 class Desk:
@@ -97,8 +116,11 @@ class Desk:
             self.executor.do_work()
             self._settle()
         if predictions:
-            self._waiting.append((now_ns + self._latency_ns, _newest(predictions)))
-            self._next_ns = min(self._next_ns, self._waiting[0][0])
+            self._waiting.append((now_ns + self._latency_ns,
+                                  predictions if len(predictions) == 1 else _newest(predictions)))
+            decides = self._waiting[0][0]
+            if decides < self._next_ns:
+                self._next_ns = decides
         while self._next_ns <= now_ns:
             self._step()
 
@@ -115,26 +137,24 @@ class Desk:
 
     def _step(self) -> None:
         """What comes first: an arrival at the venue, or a decision."""
-        arrives, decides = self.gateway.arrives_ns or _NEVER, self._waiting[0][0] if self._waiting else _NEVER
-        if arrives <= decides:
-            self._clock.set(arrives)
+        now = self._next_ns
+        self._clock.set(now)
+        if self.gateway.arrives_ns == now:
             self.executor.do_work()
         else:
-            self._clock.set(decides)
             self.executor.take(self._waiting.popleft()[1])
-            if decides >= self._turn_ns:
-                self._turn_ns = decides + _TURN_NS
+            if now >= self._turn_ns:
+                self._turn_ns = now + _TURN_NS
                 self.executor.do_work()
         self._settle()
 
     def _settle(self) -> None:
-        self._next_ns = min(self.gateway.arrives_ns or _NEVER, self._waiting[0][0] if self._waiting else _NEVER)
+        arrives, decides = self.gateway.arrives_ns, self._waiting[0][0] if self._waiting else _NEVER
+        self._next_ns = arrives if 0 < arrives < decides else decides
 
 
 def _newest(predictions: Sequence[Prediction]) -> Sequence[Prediction]:
     """Of each symbol the newest, as live, where all of a line arrive together."""
-    if len(predictions) == 1:
-        return predictions
     newest: dict[int, Prediction] = {}
     for prediction in predictions:
         newest[prediction.symbol] = prediction

@@ -189,6 +189,14 @@ def test_a_plan_computes_what_its_columns_need_and_no_more():
                      "ewma_vol_1s": bits["ewma"], "ofi_100": 0}
 
 
+def test_columns_stand_where_they_are_asked_for_however_they_are_cut_into_runs():
+    names = [feature.name for feature in FEATURES if not feature.fitted]
+    mixed = [*names[:9], *names[100:130], *names[99:40:-1], names[150], names[30]]
+    ticks = random_ticks(300)
+    expected = matrix(ticks, features=FeatureSet.of(names))[:, [names.index(name) for name in mixed]]
+    np.testing.assert_array_equal(matrix(ticks, features=FeatureSet.of(mixed)), expected)
+
+
 @pytest.mark.parametrize("name, numbers, told", [
     ("vpin_50", {"Y": [1.0]}, "vpin_50: X; it has Y"), ("vpin_50", {"X": [1.5]}, "whole number"),
     ("vpin_50", {"X": [1.0, 2.0]}, "one volume"), ("integrated_ofi_100", {"X": [0.1] * 9}, "10 weights"),
