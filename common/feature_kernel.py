@@ -50,6 +50,7 @@ from common.feature_kernel_state import (
     EWMA_AT,
     FITTED,
     FLOW,
+    HELD_AT,
     IMPACT,
     KERNEL,
     LAST,
@@ -58,7 +59,7 @@ from common.feature_kernel_state import (
     LOG_MID,
     LOST,
     NO_ASK,
-    NO_BID,
+    NOW_AT,
     NS,
     OBI_1,
     PA,
@@ -71,6 +72,8 @@ from common.feature_kernel_state import (
     RETURN,
     ROLL,
     ROLL_PAIRS,
+    ROW,
+    ROW_AT,
     SIGN_PAIRS,
     SIGNED,
     SIGNS,
@@ -94,6 +97,7 @@ from common.feature_kernel_state import (
     add,
     before,
     begin_run,
+    borrowed,
     entry,
     imbalance,
     kernel,
@@ -139,7 +143,6 @@ from common.layout import (
 #: the kernel computes the features in the order of the table, and behind them the fitted columns of the plan
 PLACES: dict[str, int] = {feature.name: place for place, feature in enumerate(FEATURES)}
 _FITTED_AT = len(FEATURES)
-_ROW = _FITTED_AT + FITTED
 _BASE = len(GROUPS["default"])
 _LEVELS, _LEVELS_Z = PLACES[LEVELS[0]], PLACES[LEVELS_Z[0]]
 assert _LEVELS == _BASE and LEVELS_Z == tuple(f"{name}_z" for name in LEVELS)
@@ -167,25 +170,24 @@ _AGE = _at("book_age", "book_age_ticks", "day_sin", "day_cos")
 
 WORKS = ("levels", "levels_z", "mlofi", "shape", "changes", "events", "volatility", "flow", "ewma", "clock", "times")
 _RAW, _Z, _MULTI, _FORM, _CHANGES, _CAME, _JUMPS, _TRADES, _FADED, _CLOCK, _TIMES = (1 << k for k in range(len(WORKS)))
-_LOOKING = _RAW | _Z | _MULTI | _FORM | _CAME
 KINDS = ("integrated_ofi_100", "micro_price_fitted", "vpin_50")
 _INTEGRATED, _EXPECTED, _VPIN = range(len(KINDS))
 
 # The plan: int64[...]. What to compute, for one set of columns.
 P_WORKS, P_WARM_UP, P_WARM_UP_NS, P_FITTED = range(4)
 P_KINDS = 4  #: of each fitted column: its kind, and where its numbers begin
-P_CODES = P_KINDS + 2 * FITTED  #: the place in the row of each column
+P_RUNS = P_KINDS + 2 * FITTED  #: of each run of columns that stand side by side in the row, too: place there, length
 
 _LOW = 2**32 - 1
+_BIDS, _ASKS, _QTY = NOW_AT, NOW_AT + 2 * layout.LEVELS, layout.LEVELS
 _BRIDGE_NS = 10_000_000_000
 _BPS = 1e4
 _BOUND = 1e6
 _TRADE_AGE_CAP, _TRADE_WINDOW = 60.0, 250
 _AGE_CAP, _AGE_TICKS = 60.0, 250
 _DAY_NS = 86_400_000_000_000
-_SECONDS = np.array(WINDOWS_S, np.float64)
+_PER_SECOND = 1.0 / np.array(WINDOWS_S, np.float64)
 _CHANGE_WINDOWS = np.array([1, 10, 50])
-_OFI_WINDOWS = np.array([100, 20])
 _MEANS = np.array([1.0 - 2.0**(-1.0 / half) for half in HALF_TICKS] + [1.0] * len(HALF_SECONDS))
 _MICRO_HEAD = 3
 
@@ -200,23 +202,31 @@ def plan_of(features: FeatureSet, symbol: str) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ContractError naming feature and symbol where its numbers are missing or wrong, or where there are more than
     FITTED such columns."""
-    plan = np.zeros(P_CODES + len(features), np.int64)
+    plan = np.zeros(P_RUNS, np.int64)
+    places: list[int] = []
     numbers: list[float] = []
     works, fitted = 0, 0
-    for place, (feature, parameters) in enumerate(features.columns):
+    for feature, parameters in features.columns:
         works |= _works_of(feature.name, feature.window_s)
         if not feature.fitted:
-            plan[P_CODES + place] = PLACES[feature.name]
+            places.append(PLACES[feature.name])
             continue
         if fitted == FITTED:
             raise ContractError("there are too many fitted columns", where=f"{feature.name} is one more than {FITTED}",
                                 remedy="run fewer models with fitted features side by side")
         plan[P_KINDS + 2 * fitted:P_KINDS + 2 * fitted + 2] = KINDS.index(feature.name), len(numbers)
-        plan[P_CODES + place] = _FITTED_AT + fitted
+        places.append(_FITTED_AT + fitted)
         numbers += _checked(feature.name, symbol, parameters)
         fitted += 1
     plan[:P_KINDS] = works, features.warm_up, features.warm_up_ns, fitted
-    return plan, np.array(numbers or [0.0])
+    return np.concatenate([plan, _runs_of(places)]), np.array(numbers or [0.0])
+
+
+def _runs_of(places: list[int]) -> np.ndarray:
+    """Place and length of each run of numbers that follow one another."""
+    places_of = np.array(places, np.int64)
+    begins = np.flatnonzero(np.diff(places_of, prepend=-2) != 1)
+    return np.stack([places_of[begins], np.diff(begins, append=len(places))], axis=1).ravel()
 
 
 def _works_of(name: str, window_s: float) -> int:
@@ -278,9 +288,8 @@ def _absorb(state, bridge, plan, numbers):
         record[k] = old[k]
     for k in range(FLOW, DEPTH + 2):
         record[k] = old[k]
-    qb, qa = quantity_at(state, BID_PX, BID_QTY, 0), quantity_at(state, ASK_PX, ASK_QTY, 0)
-    pb = state[TICK_AT + BID_PX] if qb else NO_BID
-    pa = state[TICK_AT + ASK_PX] if qa else NO_ASK
+    look(state)
+    pb, qb, pa, qa = state[_BIDS], state[_BIDS + _QTY], state[_ASKS], state[_ASKS + _QTY]
 
     log_mid = 0
     if qb and qa:
@@ -318,7 +327,7 @@ def _absorb(state, bridge, plan, numbers):
     add(record, TOP, qa, 1)
     hi = lo = 0
     for level in range(5):
-        bid, ask = quantity_at(state, BID_PX, BID_QTY, level), quantity_at(state, ASK_PX, ASK_QTY, level)
+        bid, ask = state[_BIDS + _QTY + level], state[_ASKS + _QTY + level]
         hi += (bid >> 32) + (ask >> 32)
         lo += (bid & _LOW) + (ask & _LOW)
     record[DEPTH] += hi
@@ -336,8 +345,6 @@ def _absorb(state, bridge, plan, numbers):
             x = float(traded)
             flow = span(record, old, FLOW)
             fade(state, moved, float(step) / LOG_STEPS, float(square) / SQUARE_STEPS, flow, x)
-        if works & _LOOKING:
-            look(state)
         if works & (_MULTI | _CAME):
             add_levels(state, record, seen)
         if works & _CAME and seen:
@@ -364,8 +371,8 @@ def _keep_imbalances(state, record):
     bid = ask = 0.0
     kept = record[OBI_1:OBI_1 + 2].view(np.float64)
     for level in range(5):
-        bid += float(quantity_at(state, BID_PX, BID_QTY, level))
-        ask += float(quantity_at(state, ASK_PX, ASK_QTY, level))
+        bid += float(state[_BIDS + _QTY + level])
+        ask += float(state[_ASKS + _QTY + level])
         if level == 0:
             kept[0] = imbalance(bid, ask)
     kept[1] = imbalance(bid, ask)
@@ -382,12 +389,12 @@ def _compute(state, row):
     bid_1, ask_1 = float(state[QB]), float(state[QA])
     bid = ask = bid_3 = ask_3 = bid_5 = ask_5 = bid_far = ask_far = 0.0
     for level in range(layout.LEVELS):
-        qb, qa = float(quantity_at(state, BID_PX, BID_QTY, level)), float(quantity_at(state, ASK_PX, ASK_QTY, level))
+        qb, qa = float(state[_BIDS + _QTY + level]), float(state[_ASKS + _QTY + level])
         bid += qb
         ask += qa
         if level < 5:  # prices from the best, which keeps them exact
-            bid_far += qb * float(state[PB] - state[TICK_AT + BID_PX + level])
-            ask_far += qa * float(state[TICK_AT + ASK_PX + level] - state[PA])
+            bid_far += qb * float(state[PB] - state[_BIDS + level])
+            ask_far += qa * float(state[_ASKS + level] - state[PA])
         if level == 2:
             bid_3, ask_3 = bid, ask
         if level == 4:
@@ -448,18 +455,17 @@ def _compute_more(state, row, works):
     new = newest(state)
     old_100, old_250 = before(state, 100), before(state, 250)
     top = span(new, old_100, TOP) / 200.0
+    per_top = ratio(1.0, top)
+    per_depth = ratio(2000.0, span(new, old_100, DEPTH_10)) if works & (_MULTI | _CAME) else 0.0
     if works & _RAW:
         raw_levels(state, row[_LEVELS:_LEVELS + 40])
     if works & _Z:
         scores(state, row[_LEVELS_Z:_LEVELS_Z + 40])
     if works & _MULTI:
-        depth = span(new, old_100, DEPTH_10) / 2000.0
-        for window in range(2):
-            old = before(state, _OFI_WINDOWS[window])
-            for level in range(layout.LEVELS):
-                hi = float(new[LEVEL_FLOW + level] - old[LEVEL_FLOW + level])
-                lo = float(new[LEVEL_FLOW + layout.LEVELS + level] - old[LEVEL_FLOW + layout.LEVELS + level])
-                row[_OFI + layout.LEVELS * window + level] = ratio(hi * 2.0**32 + lo, depth)
+        old_20 = before(state, 20)
+        for level in range(layout.LEVELS):
+            row[_OFI + level] = _flow_at(new, old_100, level) * per_depth
+            row[_OFI + layout.LEVELS + level] = _flow_at(new, old_20, level) * per_depth
     if works & _FORM:
         shape(state, row[_SHAPE:_SHAPE + 4])
     if works & _CHANGES:
@@ -472,10 +478,9 @@ def _compute_more(state, row, works):
                 row[_CHANGE + k] = now[0] - old[0]
                 row[_CHANGE + 3 + k] = now[1] - old[1]
     if works & _CAME:
-        depth = span(new, old_100, DEPTH_10) / 2000.0
-        _rates(new, old_100, row[_EVENT:_EVENT + 8], top, depth)
+        _rates(new, old_100, row[_EVENT:_EVENT + 8], per_top, per_depth)
         if works & _TIMES and state[QUEUE_AT + 3]:
-            _rates(new, entry(state, 1, 0)[1:], row[_EVENT + 8:_EVENT + 16], top * 10.0, depth * 10.0)
+            _rates(new, entry(state, 1, 0)[1:], row[_EVENT + 8:_EVENT + 16], per_top * 0.1, per_depth * 0.1)
         else:
             row[_EVENT + 8:_EVENT + 16] = 0.0
     if works & _JUMPS:
@@ -489,14 +494,14 @@ def _compute_more(state, row, works):
         pairs = float(new[ROLL_PAIRS] - old_250[ROLL_PAIRS])
         row[_PAIRS + 4] = 2.0 * _BPS * math.sqrt(max(0.0, -ratio(span(new, old_250, ROLL), pairs)) / SQUARE_STEPS)
     if works & _TIMES:
-        _compute_times(state, new, row, works, top)
+        _compute_times(state, new, row, works, top, per_top)
     if works & _FADED:
         sums = state[EWMA_AT:EWMA_AT + 5 * HALVES].view(np.float64)
         for half in range(HALVES):
             mean = _MEANS[half]
             row[_EWMA + 4 * half] = sums[5 * half] * mean * _BPS
             row[_EWMA + 4 * half + 1] = math.sqrt(sums[5 * half + 1] * mean) * _BPS
-            row[_EWMA + 4 * half + 2] = ratio(sums[5 * half + 2] * mean, top)
+            row[_EWMA + 4 * half + 2] = sums[5 * half + 2] * mean * per_top
             row[_EWMA + 4 * half + 3] = ratio(sums[5 * half + 3], sums[5 * half + 4])
     if works & _CLOCK:
         t = state[TIME]
@@ -507,18 +512,25 @@ def _compute_more(state, row, works):
         row[_AGE + 3] = math.cos(angle) if t else 0.0
 
 
+@kernel
+def _flow_at(new, old, level):
+    hi = float(new[LEVEL_FLOW + level] - old[LEVEL_FLOW + level])
+    lo = float(new[LEVEL_FLOW + layout.LEVELS + level] - old[LEVEL_FLOW + layout.LEVELS + level])
+    return hi * 2.0**32 + lo
+
+
 _HALF_PI_ROOT = math.sqrt(math.pi / 2.0)
 
 
 @kernel
-def _rates(new, old, row, top, depth):
+def _rates(new, old, row, per_top, per_depth):
     """float64[8]: came and cancelled, of the best bid, the best ask, ten bids, ten asks."""
+    signed, traded = span(new, old, SIGNED), span(new, old, TRADED)
     for k in range(4):
-        unit = top if k < 2 else depth
-        signed, traded = span(new, old, SIGNED), span(new, old, TRADED)
+        per = per_top if k < 2 else per_depth
         hit = 0.5 * (traded - signed) if k & 1 == 0 else 0.5 * (traded + signed)
-        row[2 * k] = ratio(span(new, old, EVENTS + 4 * k), unit)
-        row[2 * k + 1] = ratio(max(span(new, old, EVENTS + 4 * k + 2) - hit, 0.0), unit)
+        row[2 * k] = span(new, old, EVENTS + 4 * k) * per
+        row[2 * k + 1] = max(span(new, old, EVENTS + 4 * k + 2) - hit, 0.0) * per
 
 
 @kernel
@@ -542,12 +554,12 @@ def _impact(new, old):
 
 
 @kernel
-def _compute_times(state, new, row, works, top):
+def _compute_times(state, new, row, works, top, per_top):
     """What is summed over the windows in seconds."""
     for window in range(WINDOWS):
         known = state[QUEUE_AT + 2 * window + 1] > 0
         old = entry(state, window, 0)[1:] if known else new
-        seconds = _SECONDS[window]
+        per_second = _PER_SECOND[window]
         if works & _JUMPS:
             at = _MOVES + 3 * window
             row[at] = span(new, old, RETURN) * (_BPS / LOG_STEPS)
@@ -558,10 +570,12 @@ def _compute_times(state, new, row, works, top):
         if works & _TRADES:
             at = _RATES + 4 * window
             traded = span(new, old, TRADED)
-            row[at] = float(new[TRADES] - old[TRADES]) / seconds
-            row[at + 1] = float(new[TICKS] - old[TICKS]) / seconds
+            row[at] = float(new[TRADES] - old[TRADES]) * per_second
+            row[at + 1] = float(new[TICKS] - old[TICKS]) * per_second
             row[at + 2] = ratio(span(new, old, SIGNED), traded)
-            row[at + 3] = ratio(traded, seconds * top)
+            row[at + 3] = traded * per_second * per_top
+    if not works & _TRADES:
+        return
     found = state[BUCKETS_AT:BUCKETS_AT + 4].view(np.float64)
     row[_PAIRS + 2] = ratio(found[0], found[1]) * top * (_BPS / LOG_STEPS)
     row[_PAIRS + 3] = ratio(found[2], found[3]) * top * (_BPS / LOG_STEPS)
@@ -574,7 +588,7 @@ def _compute_fitted(state, row, plan, numbers):
         value = 0.0
         if kind == _INTEGRATED:
             for level in range(layout.LEVELS):
-                value += numbers[at + level] * row[_OFI + level]
+                value += numbers[at + level] * min(max(row[_OFI + level], -_BOUND), _BOUND)
         elif kind == _EXPECTED:
             value = expected_move(state, numbers[at:])
         else:
@@ -585,12 +599,26 @@ def _compute_fitted(state, row, plan, numbers):
 
 
 @kernel
-def _hold(row, first, last):
-    """Keep a part of the row within its bounds."""
-    for k in range(first, last):
+def _hold(row, held):
+    """A part of the row as it is written: within its bounds."""
+    for k in range(row.size):
         value = row[k]
         value = value if value < _BOUND else _BOUND
-        row[k] = value if value > -_BOUND else -_BOUND
+        held[k] = value if value > -_BOUND else -_BOUND
+
+
+@kernel
+def _write(held, runs, one, other):
+    """Each run of columns to where it stands, twice."""
+    at = 0
+    for run in range(0, runs.size, 2):
+        part = held[runs[run]:runs[run] + runs[run + 1]]
+        here, there = one[at:at + part.size], other[at:at + part.size]
+        for k in range(part.size):
+            value = part[k]
+            here[k] = value
+            there[k] = value
+        at += part.size
 
 
 def build(table: str) -> Callable[..., int]:
@@ -608,6 +636,8 @@ def build(table: str) -> Callable[..., int]:
         ticks int64[capacity, TICK_WIDTH]; state int64[STATE]; values float32[2 * rows, F];
         meta int64[rows, META_WIDTH]; plan and numbers as of `plan_of`.
         Returns the number of rows written."""
+        ticks, state, values, meta = borrowed(ticks), borrowed(state), borrowed(values), borrowed(meta)
+        plan, numbers = borrowed(plan), borrowed(numbers)
         state[KERNEL] = identity
         first = state[LAST] + 1
         oldest = last - ticks.shape[0] + 1
@@ -617,9 +647,10 @@ def build(table: str) -> Callable[..., int]:
             begin_run(state)
             first = oldest
         capacity, written, works = meta.shape[0], 0, plan[P_WORKS]
-        codes = plan[P_CODES:]
-        row = np.empty(_ROW, np.float64)
-        row[:] = 0.0
+        runs = plan[P_RUNS:]
+        row = state[ROW_AT:ROW_AT + ROW].view(np.float64)
+        held = state[HELD_AT:HELD_AT + (ROW + 1) // 2].view(np.float32)
+        held[:] = 0.0
         for n in range(first, last + 1):
             state[LAST] = n
             tick = ticks[n & (ticks.shape[0] - 1)]
@@ -651,24 +682,22 @@ def build(table: str) -> Callable[..., int]:
                 continue
             if flags & FLAG_VALID:
                 _compute(state, row)
-                _hold(row, 0, _BASE)
+                _hold(row[:_BASE], held[:_BASE])
                 if works:
                     _compute_more(state, row, works)
-                    _hold(row, _LEVELS_Z, _FITTED_AT)
+                    for k in range(_LEVELS, _LEVELS_Z):
+                        held[k] = row[k]
+                    _hold(row[_LEVELS_Z:_FITTED_AT], held[_LEVELS_Z:_FITTED_AT])
                 if plan[P_FITTED]:
                     _compute_fitted(state, row, plan, numbers)
-                    _hold(row, _FITTED_AT, _ROW)
+                    _hold(row[_FITTED_AT:], held[_FITTED_AT:])
             else:
-                row[:] = 0.0
+                held[:] = 0.0
             slot = n & (capacity - 1)
             record = meta[slot]
             record[ROW_SEQ] = 0
             compiled_fence()
-            one, other = values[slot], values[slot + capacity]
-            for k in range(codes.size):
-                one[k] = row[codes[k]]
-            for k in range(codes.size):
-                other[k] = one[k]
+            _write(held, runs, values[slot], values[slot + capacity])
             record[ROW_RUN] = run
             record[ROW_FLAGS] = flags
             record[ROW_VENUE_ID] = state[TICK_AT + VENUE_ID]
@@ -679,7 +708,7 @@ def build(table: str) -> Callable[..., int]:
             record[ROW_BID] = state[TICK_AT + BID_PX] if quantity_at(state, BID_PX, BID_QTY, 0) else 0
             record[ROW_ASK] = state[TICK_AT + ASK_PX] if quantity_at(state, ASK_PX, ASK_QTY, 0) else 0
             record[ROW_KIND] = state[TICK_AT + KIND]
-            record[ROW_VOL] = int(np.rint(row[13] * 1e9))
+            record[ROW_VOL] = int(np.rint(row[13] * 1e9)) if flags & FLAG_VALID else 0
             compiled_fence()
             record[ROW_SEQ] = n
             state[WRITTEN] = n

@@ -6,6 +6,7 @@ import numpy as np
 
 from common.feature_kernel_state import (
     ALL_LEVELS,
+    APART_AT,
     BLOCK,
     NOW_AT,
     PA,
@@ -20,12 +21,13 @@ from common.feature_kernel_state import (
     Z_STATS,
     Z_WHOLE,
     kernel,
+    some,
 )
 from common.layout import LEVELS
 
 _BLOCK_NS, _BLOCKS = 10_000_000_000, 6
 _COLUMNS = 4 * LEVELS
-_UNIT = 1e8
+_UNIT = 1e-8
 _Z_CAP = 10.0
 _BPS = 1e4
 
@@ -33,12 +35,13 @@ _BPS = 1e4
 @kernel
 def raw_levels(state, row):
     """float64[40] in the order of DeepLOB; an absent level is 0."""
+    now = state[NOW_AT:NOW_AT + _COLUMNS]
     for level in range(LEVELS):
-        for side in range(2):
-            at = NOW_AT + 2 * LEVELS * (1 - side) + level
-            quantity = state[at + LEVELS]
-            row[4 * level + 2 * side] = float(state[at]) / _UNIT if quantity else 0.0
-            row[4 * level + 2 * side + 1] = float(quantity) / _UNIT
+        bid, ask = now[LEVELS + level], now[3 * LEVELS + level]
+        row[4 * level] = float(now[2 * LEVELS + level] if ask else 0) * _UNIT
+        row[4 * level + 1] = float(ask) * _UNIT
+        row[4 * level + 2] = float(now[level]) * _UNIT
+        row[4 * level + 3] = float(bid) * _UNIT
 
 
 @kernel
@@ -64,8 +67,11 @@ def add_scores(state):
     if not (state[Z_WHOLE] and state[ALL_LEVELS]):
         _add_some(state, now, reference, counts, sums, squares)
         return
+    apart = state[APART_AT:APART_AT + _COLUMNS].view(np.float64)
     for k in range(_COLUMNS):
-        d = float(now[k] - reference[k])
+        apart[k] = float(now[k] - reference[k])
+    for k in range(some(state, _COLUMNS)):
+        d = apart[k]
         counts[k] += 1.0
         sums[k] += d
         squares[k] += d * d
@@ -76,8 +82,10 @@ def _add_some(state, now, reference, counts, sums, squares):
     """As above, where levels are absent or have no reference yet."""
     base = state[Z_STATS:Z_STATS + _COLUMNS]
     stats = state[Z_STATS + _COLUMNS:Z_STATS + 4 * _COLUMNS].view(np.float64)
+    apart = state[APART_AT:APART_AT + _COLUMNS].view(np.float64)
     whole = 1
     for k in range(_COLUMNS):
+        d = 0.0
         level, side = k % LEVELS, k // (2 * LEVELS)
         if now[2 * LEVELS * side + LEVELS + level]:
             if reference[k] == 0:
@@ -89,6 +97,7 @@ def _add_some(state, now, reference, counts, sums, squares):
             squares[k] += d * d
         elif reference[k] == 0:
             whole = 0
+        apart[k] = d
     state[Z_WHOLE] = whole
 
 
@@ -122,58 +131,70 @@ def _judge(state, block):
 def scores(state, row):
     """float64[40] in the order of DeepLOB."""
     block = state[BLOCK]
-    at = Z_AT + (block & (Z_BLOCKS - 1)) * Z_BLOCK
-    now = state[NOW_AT:NOW_AT + _COLUMNS]
-    reference = state[at + 1 + _COLUMNS:at + 1 + 2 * _COLUMNS]
+    found = state[SCRATCH_AT:SCRATCH_AT + _COLUMNS].view(np.float64)
     stats = state[Z_STATS + _COLUMNS:Z_STATS + 4 * _COLUMNS].view(np.float64)
+    if block and state[Z_WHOLE] and state[ALL_LEVELS]:
+        apart = state[APART_AT:APART_AT + _COLUMNS].view(np.float64)
+        for k in range(some(state, _COLUMNS)):
+            z = (apart[k] + stats[2 * _COLUMNS + k]) * stats[_COLUMNS + k]
+            z = z if z < _Z_CAP else _Z_CAP
+            found[k] = z if z > -_Z_CAP else -_Z_CAP
+    else:
+        at = Z_AT + (block & (Z_BLOCKS - 1)) * Z_BLOCK
+        now = state[NOW_AT:NOW_AT + _COLUMNS]
+        reference = state[at + 1 + _COLUMNS:at + 1 + 2 * _COLUMNS]
+        for k in range(_COLUMNS):
+            z = 0.0
+            if block and now[2 * LEVELS * (k // (2 * LEVELS)) + LEVELS + k % LEVELS]:
+                z = (float(now[k] - reference[k]) + stats[2 * _COLUMNS + k]) * stats[_COLUMNS + k]
+            found[k] = min(max(z, -_Z_CAP), _Z_CAP)
     for level in range(LEVELS):
-        for side in range(2):
-            for half in range(2):
-                k = 2 * LEVELS * (1 - side) + LEVELS * half + level
-                z = 0.0
-                if block and now[2 * LEVELS * (1 - side) + LEVELS + level]:
-                    z = (float(now[k] - reference[k]) + stats[2 * _COLUMNS + k]) * stats[_COLUMNS + k]
-                row[4 * level + 2 * side + half] = min(max(z, -_Z_CAP), _Z_CAP)
+        for part in range(4):
+            row[4 * level + part] = found[(2 * LEVELS + LEVELS * part) % _COLUMNS + level]
 
 
 @kernel
 def shape(state, row):
     """float64[4]: slope and concavity of the bids, of the asks."""
-    scratch = state[SCRATCH_AT:SCRATCH_AT + 2 * LEVELS].view(np.float64)
-    for k in range(4):
-        row[k] = 0.0
-    if not (state[QB] and state[QA]):
-        return
-    mid = 0.5 * (float(state[PB]) + float(state[PA]))
-    half = 0.5 * float(state[PA] - state[PB])
-    for side in range(2):
-        at = NOW_AT + 2 * LEVELS * side
-        best = state[at]
-        total = mean_d = mean_c = 0.0
-        levels = 0
-        for level in range(LEVELS):
-            quantity = float(state[at + LEVELS + level])
-            if quantity:
-                total += quantity
-                away = best - state[at + level] if side == 0 else state[at + level] - best
-                d = (half + float(away)) / mid * _BPS
-                scratch[level], scratch[LEVELS + level] = d, total
-                mean_d += quantity * d
-                mean_c += quantity * total
-                levels += 1
-        last, mean_d, mean_c = 0.0, mean_d / total, mean_c / total / total
-        dd = dc = shares = ways = 0.0
-        for level in range(LEVELS):
-            quantity = float(state[at + LEVELS + level])
-            if quantity:
-                d, c = scratch[level], scratch[LEVELS + level] / total
-                dd += quantity * (d - mean_d) * (d - mean_d)
-                dc += quantity * (d - mean_d) * (c - mean_c)
-                shares += c
-                ways += d
-                last = d
-        row[2 * side] = dc / dd if dd else 0.0
-        row[2 * side + 1] = (shares - ways / last) / levels if last > 0.0 else 0.0
+    if state[QB] and state[QA]:
+        bps = (float(state[PB]) + float(state[PA])) * (0.5 / _BPS)
+        half = 0.5 * float(state[PA] - state[PB])
+        row[0], row[1] = _side(state, NOW_AT, 1.0, half, bps)
+        row[2], row[3] = _side(state, NOW_AT + 2 * LEVELS, -1.0, half, bps)
+    else:
+        row[:4] = 0.0
+
+
+@kernel
+def _side(state, at, sign, half, bps):
+    """Slope and concavity of one side, of which the best level is present. Distances are counted from the best price
+    in units of prices, of which `bps` are a basis point, and shares in quantity: what is divided is divided once."""
+    scratch = state[SCRATCH_AT:SCRATCH_AT + 3 * LEVELS].view(np.float64)
+    book = state[at:at + 2 * LEVELS]
+    total = mean_d = mean_c = last = ways = shares = levels = 0.0
+    for level in range(LEVELS):
+        q = float(book[LEVELS + level])
+        d = sign * float(book[0] - book[level]) if q else 0.0
+        total += q
+        mean_d += q * d
+        mean_c += q * total
+        last = d if q else last
+        ways += d
+        shares += total if q else 0.0
+        levels += 1.0 if q else 0.0
+        scratch[level], scratch[LEVELS + level], scratch[2 * LEVELS + level] = q, d, total
+    share = 1.0 / total
+    mean_d *= share
+    mean_c *= share
+    dd = dc = 0.0
+    for level in range(LEVELS):
+        d = scratch[LEVELS + level] - mean_d
+        qd = scratch[level] * d
+        dd += qd * d
+        dc += qd * (scratch[2 * LEVELS + level] - mean_c)
+    last += half
+    slope = dc / dd * share * bps if dd else 0.0
+    return slope, shares * share / levels - (ways / levels + half) / last if last > 0.0 else 0.0
 
 
 @kernel

@@ -33,11 +33,13 @@ from common.feature_kernel_state import (
     VPIN_BUCKETS,
     add,
     kernel,
+    some,
 )
-from common.layout import ASK_PX, ASK_QTY, BID_PX, BID_QTY, LEVELS, TRADE_PX
+from common.layout import BID_PX, LEVELS, TRADE_PX
 
 LOG_STEPS, SQUARE_STEPS, SQUARE_CAP = 2.0**47, 2.0**63, 2.0**-10
 _LOW = 2**32 - 1
+_TEN = np.uint64(LEVELS)
 _X_CAP = 2**52
 _X_LOW, _X_BITS, _Y_LOW, _Y_BITS = 2**26 - 1, 26, 2**27 - 1, 27
 PAIR_TICKS = 250  #: two trades further apart are no pair
@@ -46,19 +48,21 @@ PAIR_TICKS = 250  #: two trades further apart are no pair
 @kernel
 def look(state):
     """The levels of the tick in hand beside those of the tick before."""
-    for k in range(4 * LEVELS):
-        state[BEFORE_AT + k] = state[NOW_AT + k]
-    whole = 1
-    for side in range(2):
-        px, qty, none = (BID_PX, BID_QTY, NO_BID) if side == 0 else (ASK_PX, ASK_QTY, NO_ASK)
-        at = NOW_AT + 2 * LEVELS * side
-        for level in range(LEVELS):
-            price, quantity = state[TICK_AT + px + level], state[TICK_AT + qty + level]
-            present = price > 0 and quantity > 0
-            state[at + level] = price if present else none
-            state[at + LEVELS + level] = quantity if present else 0
-            whole &= present
-    state[ALL_LEVELS] = whole
+    now, old = state[NOW_AT:NOW_AT + 4 * LEVELS], state[BEFORE_AT:BEFORE_AT + 4 * LEVELS]
+    tick = state[TICK_AT + BID_PX:TICK_AT + BID_PX + 4 * LEVELS]
+    absent = 0
+    for k in range(some(state, 4 * LEVELS)):
+        old[k] = now[k]
+        now[k] = tick[k]
+        absent |= tick[k] | (tick[k] - 1)  # below 0 if one of them is not above 0
+    state[ALL_LEVELS] = 1
+    if absent < 0:
+        state[ALL_LEVELS] = 0
+        for k in range(LEVELS):
+            if tick[k] <= 0 or tick[LEVELS + k] <= 0:
+                now[k], now[LEVELS + k] = NO_BID, 0
+            if tick[2 * LEVELS + k] <= 0 or tick[3 * LEVELS + k] <= 0:
+                now[2 * LEVELS + k], now[3 * LEVELS + k] = NO_ASK, 0
 
 
 @kernel
@@ -75,51 +79,65 @@ def add_levels(state, record, seen):
     if not seen:
         return
     flow = record[LEVEL_FLOW:LEVEL_FLOW + 2 * LEVELS]
-    for level in range(LEVELS):
+    for level in range(some(state, LEVELS)):
         pb, pb_0, pa, pa_0 = now[level], old[level], now[level + 2 * LEVELS], old[level + 2 * LEVELS]
         a = now[level + LEVELS] if pb >= pb_0 else 0
         b = old[level + LEVELS] if pb <= pb_0 else 0
         c = now[level + 3 * LEVELS] if pa <= pa_0 else 0
         d = old[level + 3 * LEVELS] if pa >= pa_0 else 0
-        flow[level] += (a >> 32) - (b >> 32) - (c >> 32) + (d >> 32)
-        flow[level + LEVELS] += (a & _LOW) - (b & _LOW) - (c & _LOW) + (d & _LOW)
+        bids, asks = a - b, d - c
+        flow[level] += (bids >> 32) + (asks >> 32)
+        flow[level + LEVELS] += (bids & _LOW) + (asks & _LOW)
 
 
 @kernel
 def add_events(state, record):
     """What came to and went from each side since the tick before: at the best level, and over ten."""
-    for side in range(2):
-        at = 2 * LEVELS * side
-        now, old = state[NOW_AT + at:NOW_AT + at + 2 * LEVELS], state[BEFORE_AT + at:BEFORE_AT + at + 2 * LEVELS]
-        sign = -1 if side else 1
-        word = EVENTS + 4 * side
-        better = sign if now[0] > old[0] else -sign
-        if now[0] == old[0]:
-            more = now[LEVELS] - old[LEVELS]
-            add(record, word if more > 0 else word + 2, abs(more), 1)
-        elif better > 0:
-            add(record, word, now[LEVELS], 1)
-        else:
-            add(record, word + 2, old[LEVELS], 1)
-        word += 8
-        same = True
-        for level in range(LEVELS):
-            same &= now[level] == old[level]
-        if same:
-            came_hi = came_lo = went_hi = went_lo = 0
-            for level in range(LEVELS):
-                more = now[LEVELS + level] - old[LEVELS + level]
-                came, went = more if more > 0 else 0, -more if more < 0 else 0
-                came_hi += came >> 32
-                came_lo += came & _LOW
-                went_hi += went >> 32
-                went_lo += went & _LOW
-            record[word] += came_hi
-            record[word + 1] += came_lo
-            record[word + 2] += went_hi
-            record[word + 3] += went_lo
-        else:
-            _merge(record, word, now, old, sign)
+    _add_side(state, record[EVENTS:EVENTS + 12], NOW_AT, BEFORE_AT, 1)
+    _add_side(state, record[EVENTS + 4:EVENTS + 16], NOW_AT + 2 * LEVELS, BEFORE_AT + 2 * LEVELS, -1)
+
+
+@kernel
+def _add_side(state, events, now_at, old_at, sign):
+    """events int64[12]: came, went of the best level, and of ten 8 words further on."""
+    now, old = state[now_at:now_at + 2 * LEVELS], state[old_at:old_at + 2 * LEVELS]
+    came = now[LEVELS] if sign * now[0] >= sign * old[0] else 0
+    went = old[LEVELS] if sign * now[0] <= sign * old[0] else 0
+    more = came - went
+    add(events, 0, max(more, 0), 1)
+    add(events, 2, max(-more, 0), 1)
+    moved = 0
+    for level in range(some(state, LEVELS)):
+        moved |= now[level] ^ old[level]
+    came_hi = came_lo = went_hi = went_lo = 0
+    if moved == 0:
+        for level in range(some(state, LEVELS)):
+            more = now[LEVELS + level] - old[LEVELS + level]
+            came, went = max(more, 0), max(-more, 0)
+            came_hi += came >> 32
+            came_lo += came & _LOW
+            went_hi += went >> 32
+            went_lo += went & _LOW
+    elif now[2 * LEVELS - 1] and old[2 * LEVELS - 1]:  # as _merge, of ten levels each
+        i = j = np.uint64(0)
+        while i < _TEN and j < _TEN:
+            price, price_0 = sign * now[i], sign * old[j]
+            came = now[i + _TEN] if price >= price_0 else 0
+            went = old[j + _TEN] if price <= price_0 else 0
+            more = came - went
+            came, went = max(more, 0), max(-more, 0)
+            came_hi += came >> 32
+            came_lo += came & _LOW
+            went_hi += went >> 32
+            went_lo += went & _LOW
+            i += np.uint64(price >= price_0)
+            j += np.uint64(price <= price_0)
+    else:
+        _merge(events, 8, now, old, sign)
+    events[8] += came_hi
+    events[9] += came_lo
+    events[10] += went_hi
+    events[11] += went_lo
 
 
 @kernel

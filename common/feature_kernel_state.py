@@ -11,7 +11,8 @@ The windows in seconds are entries: one for each bucket of time that has ticks, 
 tick. So a sum over time is a difference, too, and of 64 buckets at most 64 entries are kept, oldest first.
 """
 
-from common.compiled import numba
+from common.compiled import intrinsic, ir, numba
+from common.features import FEATURES
 from common.layout import LEVELS, TICK_WIDTH
 
 # One record: totals, of two words, hi and lo, where nothing else is said. Those up to TIME_WORDS are summed over time.
@@ -68,16 +69,35 @@ VPIN_AT = Z_STATS + 16 * LEVELS  #: of FITTED columns: full buckets, filled, sig
 VPIN_BUCKETS = 50
 VPIN = 4 + VPIN_BUCKETS
 FITTED = 8  #: fitted columns of a ring, at most
-SCRATCH_AT = VPIN_AT + FITTED * VPIN  #: float64: shares and distances of a side
-ENTRIES_AT = SCRATCH_AT + 2 * LEVELS
+APART_AT = VPIN_AT + FITTED * VPIN  #: float64: the levels of the tick in hand less their references
+SCRATCH_AT = APART_AT + 4 * LEVELS  #: float64[4 * LEVELS], of one feature at a time
+ENTRIES_AT = SCRATCH_AT + 4 * LEVELS
 HISTORY_AT = ENTRIES_AT + WINDOWS * ENTRIES * ENTRY
-STATE = HISTORY_AT + HISTORY * RECORD
+ROW_AT = HISTORY_AT + HISTORY * RECORD  #: float64[ROW]: the row in hand, which is made anew for each tick
+ROW = len(FEATURES) + FITTED
+HELD_AT = ROW_AT + ROW  #: float32[ROW]: the row as it is written
+STATE = HELD_AT + (ROW + 1) // 2
 
-#: the decorator of the feature kernels: they look at each divisor themselves, so numba need not
-kernel = numba.njit(cache=True, error_model="numpy")
+#: the decorator of the feature kernels: they look at each divisor themselves, so numba need not; nor are they called
+#: from C
+kernel = numba.njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)
 
 NO_BID, NO_ASK = 0, 2**63 - 1
 _HIGH, _LOW = 2.0**32, 2**32 - 1
+
+
+@intrinsic
+def borrowed(context, array):
+    """For kernels: an array that somebody else keeps alive, whose views count no references: a count is an atomic
+    operation, and one record has dozens of views."""
+
+    def generate(context, builder, signature, arguments):
+        made = context.make_array(array)(context, builder, value=arguments[0])
+        for owner in ("meminfo", "parent"):
+            setattr(made, owner, ir.Constant(getattr(made, owner).type, None))
+        return made._getvalue()
+
+    return array(array), generate
 
 
 @kernel
@@ -90,7 +110,7 @@ def begin_run(state):
         state[k] = 0
     for k in range(NOW_AT, QUEUE_AT):
         state[k] = 0
-    for k in range(VPIN_AT, SCRATCH_AT):
+    for k in range(VPIN_AT, APART_AT):
         state[k] = 0
     begin_time(state)
 
@@ -105,6 +125,13 @@ def begin_time(state):
         state[Z_AT + k * Z_BLOCK] = 0
     for k in range(Z_STATS, VPIN_AT):
         state[k] = 0
+
+
+@kernel
+def some(state, count):
+    """`count` (above 0), but so that the compiler does not know it: it would unroll a loop of so few rounds before it
+    could make vectors of it."""
+    return state.size - (STATE - count)
 
 
 @kernel

@@ -44,7 +44,8 @@ class Features:
         """Write the rows after the one last written, up to `last_seq`, a published tick; returns how many.
 
         A tick that is no longer in the books ring gives no row, is counted in `lost`, and ends the run.
-        `now_ns` becomes ROW_WRITTEN_NS. Cost: 0.4 to 0.5 us a tick, 1.5 us a call."""
+        `now_ns` becomes ROW_WRITTEN_NS. Cost: 0.25 us a tick for the default
+        columns, 1.4 us for all there are; 1.5 us a call."""
         return self._run(symbol, last_seq, 1, now_ns)
 
     def rebuild(self, symbol: int, upto_seq: int) -> None:
