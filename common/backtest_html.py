@@ -46,6 +46,8 @@ def page(tree: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         f'<p class="sub">{_utc(time["from_ns"])} to {_utc(time["to_ns"])} UTC \u00b7 {time["seconds"]:,.0f} s \u00b7 '
         f'{tree["recording"]["frames"]:,} frames, {tree["recording"]["ticks"]:,} ticks, '
         f'{tree["decisions"]["predictions"]:,} predictions</p>',
+        *([f'<p class="loss">{model["in_sample"]:.0%} of the ticks are of the time that the model learnt from: what it '
+           'earns there says nothing.</p>'] if model.get("in_sample") else []),
         _tiles(tree),
         _card(pictures["equity"]), _card(pictures["positions"]),
         "<h2>Costs and fills</h2>",

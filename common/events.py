@@ -122,6 +122,7 @@ class Venue(Protocol):
     max_symbols: int  #: of one connection; 0: no limit
     sends_per_s: float  #: frames that may be sent to the venue; 0: no limit
     depth: int  #: levels per side that the venue keeps up to date: farther ones are cut off; 0: all of them
+    inverse: bool  #: quantities are contracts worth a fixed sum of quote currency, and profit is in the base currency
     contiguous_trades: bool  #: the trades of a symbol are numbered one by one
     checksum_depth: int  #: levels per side that `checksum` wants; 0: the venue sends no checksums
 

@@ -20,13 +20,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import numpy as np
 
 from common import backtest_html, backtest_plot, captures, queue_model
 from common.backtest import Chunks
@@ -39,6 +40,7 @@ from common.journal import Restored
 from common.orders import Order, State, Working
 from common.overview import Overview
 from common.stage import exit_on_error
+from common.venues import create
 from procs.replay import Desk, configure
 
 SCHEMA = 1  #: of the JSON
@@ -175,10 +177,21 @@ class Backtest:
         return {"schema": SCHEMA, **self.summary(), **found,
                 "model": {"name": model.name, "sha256": model.sha256, "id": f"{model.id:016x}", "window": model.window,
                           "horizon_s": model.manifest.horizon_s, "features": len(model.features),
-                          "provider": model.provider}}, curves
+                          "provider": model.provider, "in_sample": in_sample(model.manifest.trained, symbols)}}, curves
 
     def close(self) -> None:
         self.desk.close()
+
+
+def in_sample(trained: Mapping[str, Any], symbols: Sequence[Symbol]) -> float | None:
+    """The share of the ticks that lie in the span of time that the model was trained on, where its manifest tells one:
+    what it earns there says nothing."""
+    try:
+        first, last = (datetime.fromisoformat(trained[name]).timestamp() * 1e9 for name in ("from", "to"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    times = np.concatenate([symbol.ticks[:, 0] for symbol in symbols])
+    return round(float(((times >= first) & (times <= last)).mean()), 4) if times.size else None
 
 
 def _until(lines: Iterator, to_ns: int) -> Iterator:
@@ -254,6 +267,9 @@ def backtest(paths: tuple[str, ...], path: str | None, model: str | None, outs: 
             if out.endswith(".html"):
                 backtest_plot.check(f"--out {out}")
         config = _with(configure(load(path), paths), model, **paper)
+        if create(config.market.venue, config.market.symbols).inverse:
+            raise ConfigError("contracts of this venue are inverse: profit would be counted wrongly",
+                              where=config.market.venue, remedy="`alpha replay` makes the same decisions")
         wanted = tuple(symbols.split(",")) if symbols else ()
         if unknown := sorted({*wanted} - {*config.market.symbols}):
             raise ConfigError("the recordings have no such symbol", where=f"--symbols {unknown[0]}",
@@ -332,6 +348,8 @@ def _tell(run: Backtest, tree: dict[str, Any], seconds: float) -> None:
             for name, told in tree["calibration"].items()),
         "refusals": ", ".join(f"{name} {count:,}" for name, count in tree["decisions"]["refusals"].items()) or "none",
     }
+    if tree["model"]["in_sample"]:
+        lines["in sample"] = f"{tree['model']['in_sample']:.0%} of the ticks are of the time that the model learnt from"
     if tree["decisions"]["halted"]:
         lines["halted"] = "the executor stopped trading: see risk.max_daily_loss"
     for name, value in lines.items():

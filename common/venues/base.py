@@ -23,6 +23,7 @@ class Base:
     depth = 0
     checksum_depth = 0
     contiguous_trades = False
+    inverse = False
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = tuple(symbols)

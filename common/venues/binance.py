@@ -195,6 +195,7 @@ class BinanceCoinM(BinanceUsdM):
     """Coin-m futures: as usd-m, but that frames name the pair too, which nothing here needs."""
 
     name = "binance-coinm"
+    inverse = True
     ws_url, rest_url = "wss://dstream.binance.com", "https://dapi.binance.com"
     _rest = "/dapi/v1"
     _templates = (  # with the same fields in the same order

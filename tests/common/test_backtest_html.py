@@ -35,7 +35,8 @@ class Checker(HTMLParser):
 def tree(fills):
     told, _ = run(fills)
     told["decisions"] |= {"predictions": 60}
-    return told | {"model": {"name": "<b>bold</b>"}, "recording": {"frames": 9, "ticks": 8}, "timing": {}, "config": {},
+    return told | {"model": {"name": "<b>bold</b>", "in_sample": 0.25}, "timing": {}, "config": {},
+                   "recording": {"frames": 9, "ticks": 8},
                    "captures": [{"name": "a&b.gz", "bytes": 5, "sha256": "ab" * 32}]}
 
 
@@ -48,5 +49,6 @@ def test_a_page_is_whole_fetches_nothing_and_escapes_names():
         checker.feed(text)
         assert not checker.open and not checker.links and "<script" not in text
         words = " ".join(checker.words)
-        assert all(word in words for word in (*names, "<b>bold</b>", "a&b.gz", "X & Y", "net profit"))
+        assert all(word in words for word in (*names, "<b>bold</b>", "a&b.gz", "X & Y", "net profit",
+                                              "25% of the ticks are of the time that the model learnt from"))
         assert text == page(tree(fills), pictures)

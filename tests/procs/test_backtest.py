@@ -5,13 +5,15 @@ import json
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common import captures
+from common.backtest_report import Symbol
 from common.config import Config
 from common.journal import Journal
 from common.synthetic import SyntheticMarket
-from procs.backtest import Backtest, Notes
+from procs.backtest import Backtest, Notes, in_sample
 from procs.replay import Desk, Replay, configure
 from tests.pipeline import command, environment
 
@@ -144,6 +146,22 @@ def test_twice_the_same_input_gives_the_same_bytes_in_json_and_html(binance, ins
     assert {name: len(capture["sha256"]) for name, capture in ((c["name"], c) for c in told["captures"])} == {
         Path(path).name: 64 for path in binance}
     assert str(tmp_path) not in html and str(ROOT) not in html
+
+
+def test_time_that_the_model_learnt_from_is_told():
+    ticks = np.zeros((4, 4), np.int64)
+    ticks[:, 0] = [1_721_347_020_000_000_000 + k * 1_000_000_000 for k in range(4)]  # from 2024-07-18T23:57:00Z on
+    symbol = Symbol("X", ticks, ticks[:0, 0], np.zeros((0, 2)))
+    trained = {"from": "2024-07-18T23:50:00.000Z", "to": "2024-07-18T23:57:02.000Z"}
+    assert in_sample(trained, [symbol]) == 0.75
+    assert in_sample(trained | {"to": "2024-07-18T23:51:00.000Z"}, [symbol]) == 0
+    assert in_sample({}, [symbol]) is in_sample({"from": 5, "to": "x"}, [symbol]) is None
+
+
+def test_inverse_contracts_are_refused(recordings, instance, tmp_path, run_dir):
+    capture = str(recordings / "binance" / "cm_btcusd_perp_20240808.gz")
+    process = command("backtest", capture, env=environment(instance, tmp_path, run_dir))
+    assert "inverse" in process.communicate()[1] and process.returncode == 2
 
 
 def test_what_cannot_be_done_is_refused_at_once(binance, instance, tmp_path, run_dir):
