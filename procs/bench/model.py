@@ -56,7 +56,7 @@ def session(path: Path, defaults: bool = False) -> Any:
     """A bare session: with the options of our workers, or with ONNX Runtime's own `defaults`."""
     if defaults:
         return models.ort.InferenceSession(str(path), providers=[models.CPU])
-    return models._session(path.read_bytes(), path, (models.CPU,), False)
+    return models._session(path.read_bytes(), path, (models.CPU,), ())
 
 
 def _field(number: int, value: bytes | int) -> bytes:
