@@ -222,7 +222,9 @@ class _Live:
                        "rows": np.flatnonzero(rows["symbol"] == symbol)}
         self.seqs = {"ticks": ticks["tick"][self.places["ticks"], SEQ],
                      "rows": rows["meta"][self.places["rows"], ROW_SEQ]}
-        self.recv_ns = np.maximum.accumulate(ticks["tick"][self.places["ticks"], RECV_NS])
+        times = ticks["tick"][self.places["ticks"], RECV_NS]
+        order = np.argsort(times, kind="stable")  # one wrong stamp must not hide the others
+        self.recv_ns, self.by_time = times[order], self.places["ticks"][order]
         self._missed = {kind: missed[(missed["kind"] == KINDS.index(kind)) & (missed["symbol"] == symbol)]
                         for kind in self.places}
         for kind, seqs in self.seqs.items():
@@ -395,7 +397,7 @@ class _Feed:
         for place in np.flatnonzero(at < len(live.recv_ns)):
             where = int(at[place])
             while where < len(live.recv_ns) and live.recv_ns[where] == ticks[place, RECV_NS]:
-                theirs = live.ticks["tick"][live.places["ticks"][where]]
+                theirs = live.ticks["tick"][live.by_time[where]]
                 if (theirs[list(_IDENTITY)] == ticks[place, list(_IDENTITY)]).all():
                     return int(theirs[SEQ] - ticks[place, SEQ])
                 where += 1

@@ -46,7 +46,7 @@ _BATCH = 20_000  # messages between two looks at everything else
 _ASK_NS = 1_000_000_000  # for ingest to notice that somebody listens anew
 _LAST_S = 2.0  # for what is under way when recording ends
 _FOLLOW_NS = 100_000_000  # between looks at the rings: at 20,000 ticks/s of one symbol half of a ring
-_PATIENCE_NS = 30_000_000_000  #: for workers to tell which models take the columns of the rows
+_PATIENCE_NS = 10_000_000_000  #: for workers to tell which models take the columns of the rows
 _NOTHING = 7  # exit code: as `alpha status` where nothing runs
 
 

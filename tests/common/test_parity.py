@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common import captures
 from common.errors import ConfigError, LayoutError, ModelError
-from common.layout import FLAG_VALID, FLAGS, KIND, KIND_STATE, ROW_RUN, SEQ
+from common.layout import FLAG_VALID, FLAGS, KIND, KIND_STATE, RECV_NS, ROW_RUN, SEQ
 from common.parity import COLD, LIVE_COLD, OUTSIDE, STREAM, Report, compare, shown
 from common.session_log import KINDS, META_COLUMNS, TICK_COLUMNS, Session
 from tests.live_session import ROOT, SYMBOLS, Pipeline, frames
@@ -105,6 +105,17 @@ def fields(kind: str, session: Session) -> list[tuple[str, int, str]]:
         return found + [("values", place, name) for place, name in enumerate(session.columns)]
     more = ("reason", "value", "limit", "side", "qty", "price") if kind == "decisions" else ()
     return [(name, 0, name) for name in (*_COMPARED, *more)]
+
+
+def test_a_wrong_time_of_the_first_tick_is_found_too(whole, tmp_path):
+    folder, paths = whole
+    spoilt = tmp_path / "session"
+    shutil.copytree(folder, spoilt)
+    records = edit(spoilt, "ticks")
+    records["tick"][0, RECV_NS] ^= 1 << 40
+    records.flush()
+    report = compare(Session(spoilt), paths)
+    assert report.different["ticks"].total() == 1 and report.first.kind == "ticks" and report.first.column == "recv_ns"
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

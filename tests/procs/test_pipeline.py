@@ -139,7 +139,7 @@ def test_the_kill_switch_holds_and_lets_go_again(start):
     pipeline.until_count("executor", "orders", orders + 1)
     status = command("status", "--json", env=pipeline.env)
     told = json.loads(status.communicate()[0])
-    assert status.returncode == 0 and told["ready"] and set(told["stages"]) == set(STAGES)
+    assert status.returncode == 0 and told["ready"] and set(told["stages"]) == {*STAGES, "monitor"}
     assert pipeline.stop()["errors"] == 0
 
 
