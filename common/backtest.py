@@ -116,7 +116,7 @@ class Chunks:
         self.rows = Rows.private(symbols, features.labels, ring.rows, self.books.epoch)
         self.market = Market(venue, self.books, self.clock, seed=0)
         self.player = Player(self.market, venue, self.clock)
-        self.model = Model.load(config.path(settings.model), settings.providers, settings.allow_fallback)
+        self.model = Model.configured(config.path(settings.model), settings)
         self.seen = Behind(self.books)
         self.history = [History() for _ in symbols]
         self.moved: list[Line] = []  #: of the last chunk, those that brought ticks

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from common.config import Inference
 from common.errors import ModelError
 from common.manifest import FILE_KEYS, METADATA_KEY, Manifest, features_of, no_manifest
 from common.onnx_file import check_weights, external_data, identity
@@ -53,6 +54,11 @@ class Model:
         defined here as they were where it was trained, if window, types, shapes, classes or golden rows do not fit, or
         if another provider than `providers[0]` would run it, or a single node of it, and `allow_fallback` is False."""
         return cls(Path(path), tuple(providers), allow_fallback, manifest, tuple(custom_ops))
+
+    @classmethod
+    def configured(cls, path: str | os.PathLike, settings: Inference) -> "Model":
+        """`load` as the configuration wants it: live, in a replay, a backtest and a comparison alike."""
+        return cls.load(path, settings.providers, settings.allow_fallback, custom_ops=settings.custom_ops)
 
     def __init__(self, path: Path, providers: tuple[str, ...], allow_fallback: bool, manifest: Manifest | None,
                  custom_ops: tuple[str, ...]) -> None:

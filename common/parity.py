@@ -170,11 +170,11 @@ class _Catalogue:
     def __init__(self, session: Session, paths: Sequence[Path], report: Report) -> None:
         self._session, self._report = session, report
         settings = session.config.inference
-        given = [Model.load(path, settings.providers, settings.allow_fallback) for path in paths]
+        given = [Model.configured(path, settings) for path in paths]
         self._single = given[0] if len(given) == 1 else None
         self._models = {model.id: model for model in given}
         report.models += [f"{model.name} {model.id:016x} {model.path}" for model in given]
-        self._load = lambda path: Model.load(path, settings.providers, settings.allow_fallback)
+        self._load = lambda path: Model.configured(path, settings)
         self.records = {kind: session.records(kind) for kind in ("predictions", "decisions")}
         self.strays = {kind: int((records["epoch"] != session.tag).sum()) for kind, records in self.records.items()}
 

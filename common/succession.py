@@ -40,8 +40,7 @@ def load(pair: Pair, settings: Inference, *have: Engines) -> Engines:
     for ref in pair:
         if ref is not None and ref not in known:
             ref.verify()
-            known[ref] = Model.load(ref.path, settings.providers, settings.allow_fallback,
-                                    custom_ops=settings.custom_ops)
+            known[ref] = Model.configured(ref.path, settings)
         found.append(known[ref] if ref is not None else None)
     return Engines(pair, *found)
 

@@ -72,7 +72,7 @@ def examine(path: Path, config: Config, measure: bool = True) -> dict[str, Any]:
     ModelError if the model does not fit this pipeline, or gives no answer for golden or for synthetic rows."""
     settings = config.inference
     start = time.perf_counter()
-    found = Model.load(path, settings.providers, settings.allow_fallback, custom_ops=settings.custom_ops)
+    found = Model.configured(path, settings)
     load_ms = 1e3 * (time.perf_counter() - start)
     if found.window > config.ring.rows // 2:
         raise ModelError("the model's window is too long for the rows ring",

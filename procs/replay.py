@@ -181,7 +181,7 @@ class Replay:
         telemetry = {name: Telemetry.private(name, module.COUNTERS, module.TIMERS) for name, module in (
             ("feature", feature_stage), ("inference-0", inference_stage))}
         settings = config.inference
-        model = Model.load(config.path(settings.model), settings.providers, settings.allow_fallback)
+        model = Model.configured(config.path(settings.model), settings)
         self.feature = feature_stage.Feature(
             config, self.clock, telemetry["feature"], self._inbox, lambda worker: self._work, features,
             lambda: self.books, lambda books: self.rows)

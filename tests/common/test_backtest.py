@@ -95,14 +95,14 @@ def test_nothing_that_is_still_seen_is_overwritten(path):
 
 
 def test_a_window_that_does_not_fit_the_ring_is_refused(path, monkeypatch):
-    load = backtest.Model.load
+    load = backtest.Model.configured
 
     def loaded(*arguments):
         model = load(*arguments)
         model.window = 300
         return model
 
-    monkeypatch.setattr(backtest.Model, "load", loaded)
+    monkeypatch.setattr(backtest.Model, "configured", loaded)
     ring = dataclasses.replace(Config().ring, ticks=1024, rows=1024)
     with pytest.raises(ConfigError, match="window 300"):
         Chunks(dataclasses.replace(config(path), ring=ring))
@@ -120,14 +120,14 @@ def test_a_model_whose_answer_is_no_number_makes_no_prediction(path, monkeypatch
     def refuses(self, windows: np.ndarray) -> np.ndarray:
         raise backtest.ModelError("no number")
 
-    load = backtest.Model.load
+    load = backtest.Model.configured
 
     def loaded(*arguments):
         model = load(*arguments)
         model.predict, model.predict_batch = fails.__get__(model), refuses.__get__(model)
         return model
 
-    monkeypatch.setattr(backtest.Model, "load", loaded)
+    monkeypatch.setattr(backtest.Model, "configured", loaded)
     found, chunks = play(path, 2000)
     made, all_ = ([p for _, _, predictions, _ in lines for p in predictions] for lines in (found, whole))
     assert 0 < chunks.model_errors == len(all_) - len(made) and set(made) < set(all_)

@@ -60,5 +60,6 @@ def test_the_default_set_is_what_the_model_that_ships_takes():
 
 
 def test_groups_stand_for_their_features_each_once():
-    assert expand(["spread", "default", "spread"])[:2] == ("spread", "obi_1") and len(expand(["spread", "default"])) == 24
+    assert expand(["spread", "default", "spread"])[:2] == ("spread", "obi_1")
+    assert len(expand(["spread", "default"])) == 24
     assert FeatureSet.of(expand(["levels_z"])).names == LEVELS_Z and expand(["no_such"]) == ("no_such",)
