@@ -38,7 +38,13 @@ _MADE_OF = ("compiled.py", "layout.py", "scan.py", "book.py", "market.py", "feat
 _DIGEST = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _MADE_OF)).hexdigest()[:12]
 numba.config.CACHE_DIR = str(_HERE / "__pycache__" / f"kernels-{_DIGEST}")
 
-kernel = numba.njit(cache=True)  #: the decorator
+_HOW = {"cache": True, "no_cfunc_wrapper": True, "_nrt": False}
+#: the decorator. A kernel owns no memory: its arrays are its caller's, who keeps them alive, so it counts no references
+#: to them and to their views (a third of the time of the feature kernel once went into that); it makes no array, and
+#: returns none but those it was given. From Python only; nothing in C calls it.
+kernel = numba.njit(**_HOW)
+ieee_kernel = numba.njit(**_HOW, error_model="numpy")  #: for kernels that look at each divisor themselves
+view = numba.njit(inline="always")  #: the decorator of what returns a view, which becomes a part of the kernel
 
 
 @intrinsic

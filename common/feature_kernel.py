@@ -97,7 +97,6 @@ from common.feature_kernel_state import (
     add,
     before,
     begin_run,
-    borrowed,
     entry,
     imbalance,
     kernel,
@@ -636,8 +635,6 @@ def build(table: str) -> Callable[..., int]:
         ticks int64[capacity, TICK_WIDTH]; state int64[STATE]; values float32[2 * rows, F];
         meta int64[rows, META_WIDTH]; plan and numbers as of `plan_of`.
         Returns the number of rows written."""
-        ticks, state, values, meta = borrowed(ticks), borrowed(state), borrowed(values), borrowed(meta)
-        plan, numbers = borrowed(plan), borrowed(numbers)
         state[KERNEL] = identity
         first = state[LAST] + 1
         oldest = last - ticks.shape[0] + 1

@@ -11,7 +11,8 @@ The windows in seconds are entries: one for each bucket of time that has ticks, 
 tick. So a sum over time is a difference, too, and of 64 buckets at most 64 entries are kept, oldest first.
 """
 
-from common.compiled import intrinsic, ir, numba
+from common.compiled import ieee_kernel as kernel
+from common.compiled import view
 from common.features import FEATURES
 from common.layout import LEVELS, TICK_WIDTH
 
@@ -78,26 +79,8 @@ ROW = len(FEATURES) + FITTED
 HELD_AT = ROW_AT + ROW  #: float32[ROW]: the row as it is written
 STATE = HELD_AT + (ROW + 1) // 2
 
-#: the decorator of the feature kernels: they look at each divisor themselves, so numba need not; nor are they called
-#: from C
-kernel = numba.njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)
-
 NO_BID, NO_ASK = 0, 2**63 - 1
 _HIGH, _LOW = 2.0**32, 2**32 - 1
-
-
-@intrinsic
-def borrowed(context, array):
-    """For kernels: an array that somebody else keeps alive, whose views count no references: a count is an atomic
-    operation, and one record has dozens of views."""
-
-    def generate(context, builder, signature, arguments):
-        made = context.make_array(array)(context, builder, value=arguments[0])
-        for owner in ("meminfo", "parent"):
-            setattr(made, owner, ir.Constant(getattr(made, owner).type, None))
-        return made._getvalue()
-
-    return array(array), generate
 
 
 @kernel
@@ -148,14 +131,14 @@ def add(record, word, quantity, sign):
     record[word + 1] += sign * (quantity & _LOW)
 
 
-@kernel
+@view
 def newest(state):
     """The record of the newest tick."""
     at = HISTORY_AT + (state[COUNT] & (HISTORY - 1)) * RECORD
     return state[at:at + RECORD]
 
 
-@kernel
+@view
 def before(state, window):
     """The record `window` ticks before the newest, or the one with which the run began."""
     count = state[COUNT]
@@ -169,7 +152,7 @@ def span(new, old, word):
     return float(new[word] - old[word]) * _HIGH + float(new[word + 1] - old[word + 1])
 
 
-@kernel
+@view
 def entry(state, window, place):
     """Entry `place` of a window in seconds, 0 = oldest."""
     at = ENTRIES_AT + (window * ENTRIES + ((state[QUEUE_AT + 2 * window] + place) & (ENTRIES - 1))) * ENTRY

@@ -19,6 +19,7 @@ from typing import Any
 
 from common import capture_lines, captures, venues
 from common.clock import ManualClock, SystemClock
+from common.collect import CHUNK
 from common.config import load
 from common.feature_rows import Features
 from common.feature_set import DEFAULT, FeatureSet
@@ -228,7 +229,8 @@ def _read(files: tuple[str, ...], symbols: tuple[str, ...]) -> list[tuple[bytes,
 
 
 def _features(*names: str) -> dict[str, Any]:
-    """A history of ticks of one symbol, in one call; and the same tick by tick, as live."""
+    """A history of ticks of one symbol, chunk by chunk through the ring of rows, as `alpha dataset` computes it; and
+    the same tick by tick, as live."""
     capacity, symbols, wanted = 16384, ("BTC-USD",), FeatureSet.of(names) if names else DEFAULT
     books = Books.private(symbols, capacity)
     market = Market(venues.create("vectrade", symbols), books, ManualClock(1))
@@ -236,22 +238,19 @@ def _features(*names: str) -> dict[str, Any]:
         market.on_frame(frame, 1)
     last = int(books.heads[0])
 
-    def fresh() -> Features:
-        return Features(books, Rows.private(symbols, wanted.labels, capacity, books.epoch), wanted)
+    rows = Rows.private(symbols, wanted.labels, CHUNK, books.epoch)
 
-    fresh().advance(0, last, 1)
-    runs, single = [], []
-    for _ in range(15):
-        computing = fresh()
-        runs.append(_timed(lambda: computing.advance(0, last, 1))[0])
-    for _ in range(5):
-        advance = fresh().advance
+    def run(step: int) -> float:
+        advance = Features(books, rows, wanted).advance
 
-        def live() -> None:
-            for seq in range(1, last + 1):
-                advance(0, seq, 1)
+        def pass_over() -> None:
+            for seq in range(step, last + step, step):
+                advance(0, min(seq, last), 1)
 
-        single.append(_timed(live)[0])
+        return _timed(pass_over)[0]
+
+    run(CHUNK)
+    runs, single = [run(CHUNK) for _ in range(15)], [run(1) for _ in range(5)]
     return {"ticks": last, "features": len(wanted), "passes": len(runs), "ticks_per_s": last / statistics.median(runs),
             "us_per_live_tick": statistics.median(single) / last * 1e6}
 
