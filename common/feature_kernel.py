@@ -50,7 +50,6 @@ from common.feature_kernel_state import (
     EWMA_AT,
     FITTED,
     FLOW,
-    HELD_AT,
     IMPACT,
     KERNEL,
     LAST,
@@ -175,7 +174,8 @@ _INTEGRATED, _EXPECTED, _VPIN = range(len(KINDS))
 # The plan: int64[...]. What to compute, for one set of columns.
 P_WORKS, P_WARM_UP, P_WARM_UP_NS, P_FITTED = range(4)
 P_KINDS = 4  #: of each fitted column: its kind, and where its numbers begin
-P_RUNS = P_KINDS + 2 * FITTED  #: of each run of columns that stand side by side in the row, too: place there, length
+P_RUNS = P_KINDS + 2 * FITTED  #: of each run of columns that stand side by side in the row, too: RUN numbers
+RUN = 3  #: place in the row, length, and whether its columns are bounded, as all but prices and quantities are
 
 _LOW = 2**32 - 1
 _BIDS, _ASKS, _QTY = NOW_AT, NOW_AT + 2 * layout.LEVELS, layout.LEVELS
@@ -222,10 +222,11 @@ def plan_of(features: FeatureSet, symbol: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _runs_of(places: list[int]) -> np.ndarray:
-    """Place and length of each run of numbers that follow one another."""
+    """The runs of columns that follow one another and are bounded, or not."""
     places_of = np.array(places, np.int64)
-    begins = np.flatnonzero(np.diff(places_of, prepend=-2) != 1)
-    return np.stack([places_of[begins], np.diff(begins, append=len(places))], axis=1).ravel()
+    bounded = (places_of < _LEVELS) | (places_of >= _LEVELS_Z)
+    begins = np.flatnonzero((np.diff(places_of, prepend=-2) != 1) | np.diff(bounded, prepend=~bounded[:1]))
+    return np.stack([places_of[begins], np.diff(begins, append=len(places)), bounded[begins]], axis=1).ravel()
 
 
 def _works_of(name: str, window_s: float) -> int:
@@ -598,26 +599,19 @@ def _compute_fitted(state, row, plan, numbers):
 
 
 @kernel
-def _hold(row, held):
-    """A part of the row as it is written: within its bounds."""
-    for k in range(row.size):
-        value = row[k]
-        value = value if value < _BOUND else _BOUND
-        held[k] = value if value > -_BOUND else -_BOUND
-
-
-@kernel
-def _write(held, runs, one, other):
-    """Each run of columns to where it stands, twice."""
+def _write(row, runs, one, other):
+    """Each run of columns to where it stands, twice, and within its bounds."""
     at = 0
-    for run in range(0, runs.size, 2):
-        part = held[runs[run]:runs[run] + runs[run + 1]]
-        here, there = one[at:at + part.size], other[at:at + part.size]
-        for k in range(part.size):
+    for run in range(0, runs.size, RUN):
+        size, bound = runs[run + 1], _BOUND if runs[run + 2] else math.inf
+        part, here, there = row[runs[run]:runs[run] + size], one[at:at + size], other[at:at + size]
+        for k in range(size):
             value = part[k]
-            here[k] = value
-            there[k] = value
-        at += part.size
+            value = value if value < bound else bound
+            held = np.float32(value if value > -bound else -bound)
+            here[k] = held
+            there[k] = held
+        at += size
 
 
 def build(table: str) -> Callable[..., int]:
@@ -646,8 +640,7 @@ def build(table: str) -> Callable[..., int]:
         capacity, written, works = meta.shape[0], 0, plan[P_WORKS]
         runs = plan[P_RUNS:]
         row = state[ROW_AT:ROW_AT + ROW].view(np.float64)
-        held = state[HELD_AT:HELD_AT + (ROW + 1) // 2].view(np.float32)
-        held[:] = 0.0
+        row[:] = 0.0
         for n in range(first, last + 1):
             state[LAST] = n
             tick = ticks[n & (ticks.shape[0] - 1)]
@@ -679,22 +672,17 @@ def build(table: str) -> Callable[..., int]:
                 continue
             if flags & FLAG_VALID:
                 _compute(state, row)
-                _hold(row[:_BASE], held[:_BASE])
                 if works:
                     _compute_more(state, row, works)
-                    for k in range(_LEVELS, _LEVELS_Z):
-                        held[k] = row[k]
-                    _hold(row[_LEVELS_Z:_FITTED_AT], held[_LEVELS_Z:_FITTED_AT])
                 if plan[P_FITTED]:
                     _compute_fitted(state, row, plan, numbers)
-                    _hold(row[_FITTED_AT:], held[_FITTED_AT:])
             else:
-                held[:] = 0.0
+                row[:] = 0.0
             slot = n & (capacity - 1)
             record = meta[slot]
             record[ROW_SEQ] = 0
             compiled_fence()
-            _write(held, runs, values[slot], values[slot + capacity])
+            _write(row, runs, values[slot], values[slot + capacity])
             record[ROW_RUN] = run
             record[ROW_FLAGS] = flags
             record[ROW_VENUE_ID] = state[TICK_AT + VENUE_ID]

@@ -76,8 +76,7 @@ ENTRIES_AT = SCRATCH_AT + 4 * LEVELS
 HISTORY_AT = ENTRIES_AT + WINDOWS * ENTRIES * ENTRY
 ROW_AT = HISTORY_AT + HISTORY * RECORD  #: float64[ROW]: the row in hand, which is made anew for each tick
 ROW = len(FEATURES) + FITTED
-HELD_AT = ROW_AT + ROW  #: float32[ROW]: the row as it is written
-STATE = HELD_AT + (ROW + 1) // 2
+STATE = ROW_AT + ROW
 
 NO_BID, NO_ASK = 0, 2**63 - 1
 _HIGH, _LOW = 2.0**32, 2**32 - 1
