@@ -155,45 +155,44 @@ def scores(state, row):
 
 @kernel
 def shape(state, row):
-    """float64[4]: slope and concavity of the bids, of the asks."""
-    if state[QB] and state[QA]:
-        bps = (float(state[PB]) + float(state[PA])) * (0.5 / _BPS)
-        half = 0.5 * float(state[PA] - state[PB])
-        row[0], row[1] = _side(state, NOW_AT, 1.0, half, bps)
-        row[2], row[3] = _side(state, NOW_AT + 2 * LEVELS, -1.0, half, bps)
-    else:
+    """float64[4]: slope and concavity of the bids, of the asks. Distances are counted from the best price in units of
+    prices, and shares in quantity. The sides go hand in hand: one after the other they take twice as long, since each
+    is a chain of sums that wait for one another."""
+    if not (state[QB] and state[QA]):
         row[:4] = 0.0
+        return
+    book = state[NOW_AT:NOW_AT + _COLUMNS]
+    bids = asks = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    for level in range(LEVELS):
+        bids = _take_in(bids, float(book[LEVELS + level]), float(book[0] - book[level]))
+        asks = _take_in(asks, float(book[3 * LEVELS + level]), float(book[2 * LEVELS + level] - book[2 * LEVELS]))
+    bps = (float(state[PB]) + float(state[PA])) * (0.5 / _BPS)
+    half = 0.5 * float(state[PA] - state[PB])
+    row[0], row[1] = _form(bids, half, bps)
+    row[2], row[3] = _form(asks, half, bps)
 
 
 @kernel
-def _side(state, at, sign, half, bps):
-    """Slope and concavity of one side, of which the best level is present. Distances are counted from the best price
-    in units of prices, of which `bps` are a basis point, and shares in quantity: what is divided is divided once."""
-    scratch = state[SCRATCH_AT:SCRATCH_AT + 3 * LEVELS].view(np.float64)
-    book = state[at:at + 2 * LEVELS]
-    total = mean_d = mean_c = last = ways = shares = levels = 0.0
-    for level in range(LEVELS):
-        q = float(book[LEVELS + level])
-        d = sign * float(book[0] - book[level]) if q else 0.0
-        total += q
-        mean_d += q * d
-        mean_c += q * total
-        last = d if q else last
-        ways += d
-        shares += total if q else 0.0
-        levels += 1.0 if q else 0.0
-        scratch[level], scratch[LEVELS + level], scratch[2 * LEVELS + level] = q, d, total
+def _take_in(sums, q, d):
+    """One more level of a side: its quantity q (0: absent), d from the best price; c = the quantity up to it."""
+    c, qd, qc, qdd, qdc, last, ways, shares, levels = sums
+    present = 1.0 if q else 0.0
+    d = d if q else 0.0
+    c += q
+    return (c, qd + q * d, qc + q * c, qdd + q * d * d, qdc + q * d * c, d if q else last, ways + d,
+            shares + c * present, levels + present)
+
+
+@kernel
+def _form(sums, half, bps):
+    """Slope and concavity of one side, of which the best level is present; `bps` units of prices are a basis point. The
+    moments about the means come from those about the best price: a book has ten levels, so the difference costs a few
+    digits at most."""
+    total, qd, qc, qdd, qdc, last, ways, shares, levels = sums
     share = 1.0 / total
-    mean_d *= share
-    mean_c *= share
-    dd = dc = 0.0
-    for level in range(LEVELS):
-        d = scratch[LEVELS + level] - mean_d
-        qd = scratch[level] * d
-        dd += qd * d
-        dc += qd * (scratch[2 * LEVELS + level] - mean_c)
+    dd = qdd - qd * qd * share
     last += half
-    slope = dc / dd * share * bps if dd else 0.0
+    slope = (qdc - qd * qc * share) / dd * share * bps if dd else 0.0
     return slope, shares * share / levels - (ways / levels + half) / last if last > 0.0 else 0.0
 
 
