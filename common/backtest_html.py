@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from html import escape
 from typing import Any
+
+from common.instant import to_the_second
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -43,7 +44,8 @@ def page(tree: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     time, two = tree["time"], lambda left, right: f'<div class="two">{left}{right}</div>'
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="sub">{_utc(time["from_ns"])} to {_utc(time["to_ns"])} UTC \u00b7 {time["seconds"]:,.0f} s \u00b7 '
+        f'<p class="sub">{to_the_second(time["from_ns"])} to {to_the_second(time["to_ns"])} UTC \u00b7 '
+        f'{time["seconds"]:,.0f} s \u00b7 '
         f'{tree["recording"]["frames"]:,} frames, {tree["recording"]["ticks"]:,} ticks, '
         f'{tree["decisions"]["predictions"]:,} predictions</p>',
         *([f'<p class="loss">{model["in_sample"]:.0%} of the ticks are of the time that the model learnt from: what it '
@@ -158,7 +160,3 @@ def _number(value: float | None, digits: int) -> str:
 
 def _share(value: float | None) -> str:
     return f"{value:.1%}" if value is not None else "\u2013"
-
-
-def _utc(ns: int) -> str:
-    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -26,7 +26,7 @@ _BIDS, _ASKS, _CAPACITY = 0, 1, 2
 MAX_LEVELS = 1 << 17  #: per side; a venue that sends more is refused
 
 SOUND, LOCKED, CROSSED = 0, 1, 2  #: what `apply` and `load` found: bid below, equal to, above ask
-_FULL = -1
+FULL = -1  #: what the compiled `apply_levels` finds, besides
 
 
 @intrinsic
@@ -75,12 +75,12 @@ def _change(state, side, key, quantity):
 
 
 @kernel
-def _apply(state, levels, n_bids, n_asks):
-    """Change levels[:n_bids] of the bids and the next n_asks of the asks; _FULL if there may be no room, and
+def apply_levels(state, levels, n_bids, n_asks):
+    """Change levels[:n_bids] of the bids and the next n_asks of the asks; FULL if there may be no room, and
     then nothing is changed."""
     capacity = state[_CAPACITY]
     if state[_BIDS] + n_bids > capacity or state[_ASKS] + n_asks > capacity:
-        return _FULL
+        return FULL
     for i in range(n_bids):
         _change(state, _BIDS, levels[i, 0], levels[i, 1])
     for i in range(n_bids, n_bids + n_asks):
@@ -130,10 +130,10 @@ class Book:
     def apply(self, levels: np.ndarray, n_bids: int, n_asks: int) -> int:
         """Change n_bids bids and n_asks asks, levels: int64[>= n_bids + n_asks, 2] of (price, new quantity), bids
         first, quantity 0 removes. Returns SOUND, LOCKED or CROSSED. Raises VenueError above MAX_LEVELS."""
-        found = _apply(self.state, levels, n_bids, n_asks)
-        if found == _FULL:
+        found = apply_levels(self.state, levels, n_bids, n_asks)
+        if found == FULL:
             self._grow(max(n_bids, n_asks))
-            found = _apply(self.state, levels, n_bids, n_asks)
+            found = apply_levels(self.state, levels, n_bids, n_asks)
         return found
 
     def load(self, levels: np.ndarray, n_bids: int, n_asks: int) -> int:

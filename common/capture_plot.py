@@ -12,7 +12,7 @@ Needs matplotlib, the extra `plot`; nothing else here does, and nothing imports 
 """
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC
 from os import PathLike, fspath
 from typing import Any, Iterator
 
@@ -21,8 +21,9 @@ import numpy as np
 from common.errors import ConfigError
 from common.events import Trade
 from common.fixed import SCALE
+from common.instant import to_the_second
 from common.market import State
-from common.verify import Judge, utc
+from common.verify import Judge
 
 COLUMNS = 1500
 KEPT_TRADES = 20_000
@@ -372,9 +373,6 @@ def _title(series: Series, report: dict[str, Any]) -> str:
     checks.append(f"book valid {report['symbols'][series.name]['valid_share']:.2%} of the time")
     if series.trades_seen > len(series.trades):
         checks.append(f"the {len(series.trades):,} largest of {series.trades_seen:,} trades")
-    return (f"{series.name} on {report['venue']}, {_moment(series.first_ns)} to {_moment(series.last_ns)} UTC\n"
+    span = f"{to_the_second(series.first_ns)} to {to_the_second(series.last_ns)} UTC"
+    return (f"{series.name} on {report['venue']}, {span}\n"
             + " · ".join(checks))
-
-
-def _moment(ns: int) -> str:
-    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S") if ns else utc(ns)

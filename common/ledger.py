@@ -144,7 +144,10 @@ class Ledger:
     def mark(self, symbol: str, price: int) -> None:
         """The symbol is worth `price` now."""
         self.marks[symbol] = price
-        if symbol in self._exposure:
+        standing = self._by_name.get(symbol)
+        if standing is not None:
+            self._value(symbol, standing, price)
+        elif symbol in self._exposure:
             self._restate(symbol)
 
     def marked(self) -> bool:
@@ -173,9 +176,11 @@ class Ledger:
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def _advance(self, working: Working, state: State, wall: int, detail: str = "", venue_id: str = "") -> None:
+        before = working.state
         working.move(state)
         self.entries.append(("advance", (working.order.client_id, state, wall, detail, venue_id)))
-        self._settle(working)
+        if state in TERMINAL or State.UNKNOWN in (state, before):  # else the checks read the same numbers as before
+            self._settle(working)
 
     def _settle(self, working: Working) -> None:
         if working.state in TERMINAL and self.orders.pop(working.order.client_id, None):
@@ -190,17 +195,20 @@ class Ledger:
         held = position.qty if position else 0
         buys = sells = unresolved = 0
         for working in self.orders.values():
-            if working.order.symbol == symbol:
+            order = working.order
+            if order.symbol == symbol:
                 unresolved += working.state is State.UNKNOWN
-                if working.order.side == BUY:
+                if order.side == BUY:
                     buys += working.open_qty
                 else:
                     sells += working.open_qty
-        price = self.marks.get(symbol) or (position.average_price if position else 0)
-        worth = exposure(held, buys, sells, price)
+        standing = self._by_name.get(symbol) or Standing(0)  # nobody asks where one stands that is not followed
+        standing.position, standing.open_buy, standing.open_sell = held, buys, sells
+        standing.unresolved = unresolved
+        self._value(symbol, standing, self.marks.get(symbol) or (position.average_price if position else 0))
+
+    def _value(self, symbol: str, standing: Standing, price: int) -> None:
+        """What `symbol` comes to at `price`, here and in the account."""
+        worth = exposure(standing.position, standing.open_buy, standing.open_sell, price)
         self.account.gross += worth - self._exposure.get(symbol, 0)
-        self._exposure[symbol] = worth
-        standing = self._by_name.get(symbol)
-        if standing is not None:
-            standing.position, standing.open_buy, standing.open_sell = held, buys, sells
-            standing.unresolved, standing.exposure = unresolved, worth
+        standing.exposure = self._exposure[symbol] = worth

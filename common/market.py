@@ -75,9 +75,9 @@ KEPT = 8  #: refused frames kept for inspection
 KEPT_BYTES = 4096  #: of each
 _BUFFERED = 1000  #: deltas held per symbol while a snapshot is on its way
 _BUFFERED_LEVELS = 1 << 18
-_QUOTES = 4096  #: quotes per symbol ahead of the book
+QUOTES = 4096  #: quotes per symbol ahead of the book, at most; a power of two
 _NEVER = 2**63 - 1
-_JUMP_NS = 10_000_000_000
+JUMP_NS = 10_000_000_000  #: see clock_jumps
 _HEALTHY_NS = int(HEALTHY_S * 1e9)
 
 _HEAD = struct.Struct("<10q")  # symbol, then the columns SEQ to TRADE_QTY
@@ -109,7 +109,7 @@ class Refused(NamedTuple):
 
 
 @kernel
-def _publish(ticks, heads, state, head):
+def publish(ticks, heads, state, head):
     """Tick head[1:] with the top of the book into its slot; see `common.layout` for the order of writes."""
     seq = head[1 + SEQ]
     record = ticks[seq & (ticks.shape[0] - 1)]
@@ -122,6 +122,17 @@ def _publish(ticks, heads, state, head):
     record[SEQ] = seq
     compiled_fence()
     heads[head[0]] = seq
+
+
+@kernel
+def tick_of_update(ticks, newest, oldest, update_id):
+    """The seq of the newest of the ticks oldest..newest that is of update `update_id` of the book; 0 if none is, or it
+    was overwritten. Update ids rise among them."""
+    for seq in range(newest, max(oldest, newest - ticks.shape[0] + 1, 1) - 1, -1):
+        record = ticks[seq & (ticks.shape[0] - 1)]
+        if record[KIND] == KIND_BOOK and record[VENUE_ID] <= update_id:
+            return seq if record[VENUE_ID] == update_id else 0
+    return 0
 
 
 class Symbol:
@@ -149,7 +160,7 @@ class Symbol:
         self.was_valid = False
         self.buffer: deque[Delta] = deque()
         self.buffered_levels = 0
-        self.quotes: deque[Quote] = deque(maxlen=_QUOTES)  #: ahead of the book
+        self.quotes: deque[Quote] = deque(maxlen=QUOTES)  #: ahead of the book
         self.book_seq = 0  #: of the newest tick of the book
         self.reset_seq = _NEVER  #: of the tick since which update ids are of one kind
         self.ask_ns = _NEVER  #: when to ask for a snapshot
@@ -168,7 +179,7 @@ class Market:
         self._by_http = [venue.snapshot_request(i) is not None for i in range(len(venue.symbols))]
         self._raw = bytearray(_HEAD.size)
         self._head = np.frombuffer(self._raw, np.int64)
-        self._handlers = {Quote: self.on_quote, Delta: self._on_delta, Trade: self._on_trade,
+        self._handlers = {Quote: self._on_quote, Delta: self._on_delta, Trade: self._on_trade,
                           Snapshot: self._on_snapshot, Notice: self._on_notice, Lost: self._on_lost,
                           Reply: self._on_reply}
         self._depth, self._checksum_depth = venue.depth, venue.checksum_depth
@@ -182,7 +193,7 @@ class Market:
                                Backoff(backoff_min_s, backoff_max_s, None if seed is None else seed + i))
                         for i, name in enumerate(venue.symbols)]
         spare = Books.private(["-"], 1)
-        self._publish = direct(_publish, spare.ticks[0], spare.heads, Book().state, self._head)
+        self._publish = direct(publish, spare.ticks[0], spare.heads, Book().state, self._head)
         self._next_ask_ns = _NEVER  # the earliest of all symbols
         for symbol in self.symbols:
             self._adopt(symbol)
@@ -328,8 +339,7 @@ class Market:
 
     # ---- events; each returns the number of ticks written
 
-    def on_quote(self, quote: Quote, recv_ns: int) -> int:
-        """A quote by itself, for who decodes many at once: as `on_frame` of a frame of it, which it does not count."""
+    def _on_quote(self, quote: Quote, recv_ns: int) -> int:
         self.counts.quotes += 1
         symbol, update_id = self.symbols[quote.symbol], quote.update_id
         if update_id > symbol.last_id:
@@ -364,13 +374,11 @@ class Market:
             return 0
         if verdict == GAP:
             self.counts.gaps += 1
-            self._ask_again(symbol, recv_ns)
-            written = self._invalidate(symbol, delta.event_ns, recv_ns)
+            written = self.distrust(symbol, delta.event_ns, recv_ns)
             self._hold(symbol, delta, recv_ns)
             return written
         if not self._apply(symbol, delta, recv_ns):
-            self._ask_again(symbol, recv_ns)
-            return self._invalidate(symbol, delta.event_ns, recv_ns)
+            return self.distrust(symbol, delta.event_ns, recv_ns)
         return self._book_tick(symbol, 0, delta.event_ns, recv_ns)
 
     def _on_snapshot(self, snapshot: Snapshot, recv_ns: int) -> int:
@@ -391,8 +399,7 @@ class Market:
                 sound = self._apply(symbol, delta, recv_ns)
                 event_ns = delta.event_ns
         if not sound:
-            self._ask_again(symbol, recv_ns)
-            return self._invalidate(symbol, event_ns, recv_ns)
+            return self.distrust(symbol, event_ns, recv_ns)
         self.counts.resyncs += symbol.was_valid and symbol.state is not State.VALID
         symbol.state, symbol.was_valid, symbol.valid_since_ns = State.VALID, True, recv_ns
         symbol.ask_ns, symbol.reset_seq = _NEVER, symbol.seq + 1
@@ -413,8 +420,7 @@ class Market:
         written = 0
         for symbol in self.symbols if lost.symbol == ALL else (self.symbols[lost.symbol],):
             if symbol.state is State.VALID:
-                self._ask_again(symbol, recv_ns)
-                written += self._invalidate(symbol, 0, recv_ns)
+                written += self.distrust(symbol, 0, recv_ns)
         return written
 
     def _on_reply(self, reply: Reply, recv_ns: int) -> int:
@@ -485,6 +491,12 @@ class Market:
         symbol.buffered_levels -= delta.n_bids + delta.n_asks
         return delta
 
+    def distrust(self, symbol: Symbol, event_ns: int, recv_ns: int) -> int:
+        """The book of a symbol was found wrong: it is not valid, and another is asked for. Returns the number of ticks
+        written."""
+        self._ask_again(symbol, recv_ns)
+        return self._invalidate(symbol, event_ns, recv_ns)
+
     def _invalidate(self, symbol: Symbol, event_ns: int, recv_ns: int) -> int:
         """The book of this symbol is not to be believed: say so at once."""
         was_valid = symbol.state is State.VALID
@@ -519,15 +531,18 @@ class Market:
 
     def _book_tick(self, symbol: Symbol, flags: int, event_ns: int, recv_ns: int) -> int:
         """The tick of a changed book, and the audit of it by quotes that came before."""
-        update = symbol.last_id
-        self._tick(symbol, KIND_BOOK, flags | FLAG_VALID, update, event_ns, recv_ns, 0, 0)
+        self._tick(symbol, KIND_BOOK, flags | FLAG_VALID, symbol.last_id, event_ns, recv_ns, 0, 0)
         symbol.book_seq, symbol.change_ns = symbol.seq, recv_ns
-        quotes = symbol.quotes
+        self.audit(symbol)
+        return 1
+
+    def audit(self, symbol: Symbol) -> None:
+        """The newest tick, which is of a changed book, by the quotes that came before it."""
+        update, quotes = symbol.last_id, symbol.quotes
         while quotes and quotes[0].update_id <= update:
             quote = quotes.popleft()
             if quote.update_id == update:
                 self._audit(symbol, quote, symbol.seq)
-        return 1
 
     def _tick(self, symbol: Symbol, kind: int, flags: int, venue_id: int, event_ns: int, recv_ns: int,
               price: int, qty: int) -> int:
@@ -535,7 +550,7 @@ class Market:
         symbol.recv_ns, symbol.book_ns = recv_ns, self._clock.monotonic_ns()
         if event_ns:
             ahead_ns = event_ns - recv_ns
-            if symbol.event_ns and not -_JUMP_NS < ahead_ns - symbol.ahead_ns < _JUMP_NS:
+            if symbol.event_ns and not -JUMP_NS < ahead_ns - symbol.ahead_ns < JUMP_NS:
                 self.counts.clock_jumps += 1
             symbol.event_ns, symbol.ahead_ns = event_ns, ahead_ns
         _HEAD.pack_into(self._raw, 0, symbol.slot, seq, kind, flags, venue_id, event_ns, recv_ns,
@@ -557,16 +572,13 @@ class Market:
         if ours != quote[2:]:  # as good as a wrong checksum: the book is not the venue's
             self.counts.quote_mismatches += 1
             if symbol.state is State.VALID:
-                self._ask_again(symbol, symbol.recv_ns)
-                self._invalidate(symbol, 0, symbol.recv_ns)
+                self.distrust(symbol, 0, symbol.recv_ns)
 
     def _audit_late(self, symbol: Symbol, quote: Quote) -> None:
-        """A quote that the book has overtaken: its tick may still be in the ring. Rare, and about 20 us."""
-        ticks = symbol.ticks
-        found = np.flatnonzero((ticks[:, VENUE_ID] == quote.update_id) & (ticks[:, KIND] == KIND_BOOK)
-                               & (ticks[:, SEQ] >= symbol.reset_seq))
-        if found.size:
-            self._audit(symbol, quote, int(ticks[found[0], SEQ]))
+        """A quote that the book has overtaken: its tick may still be in the ring."""
+        seq = tick_of_update(symbol.ticks, symbol.seq, symbol.reset_seq, quote.update_id)
+        if seq:
+            self._audit(symbol, quote, seq)
 
     def _refuse(self, recv_ns: int, error: VenueError, frame: bytes | bytearray) -> None:
         self.counts.malformed += 1
@@ -580,4 +592,5 @@ def warm_up() -> None:
     body = b'"sequence":%d,"timestamp":1,"bids":[["1","1"]],"asks":[["2","1"]]}'
     market.on_frame(b'{"channel":"orderbook:A","type":"snapshot",' + body % 1, 0)
     market.on_frame(b'{"channel":"orderbook:A","type":"delta",' + body % 2, 0)
+    tick_of_update(market.symbols[0].ticks, 2, 1, 1)
     assert market.counts.ticks == 2

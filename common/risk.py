@@ -4,20 +4,25 @@ Each check is a small function over plain numbers, registered with the reasons i
 evaluated in the order of this file; the first refusal wins. To add one, write it here: the executor counts its
 reasons and the tests ask for a case, because it is listed.
 
-Two lists, because most predictions ask for nothing: ADMISSION is asked of every prediction, ORDER only of
-those that would become an order. A reason reads `CATEGORY_CONDITION`. References: SEC rule 15c3-5 and the
-FIA's guide to pre-trade risk controls (limits on size, price, rate, position and loss, duplicates, kill switch).
+Three lists, because most predictions come to nothing, and the sooner the cheaper: ADMISSION is asked of every
+prediction, MOMENT of those that ask for a size, before an order is made of it, ORDER of the order. A reason reads
+`CATEGORY_CONDITION`. References: SEC rule 15c3-5 and the FIA's guide to pre-trade risk controls (limits on size,
+price, rate, position and loss, duplicates, kill switch).
 
 Quantities, prices and money are counts of 1e-8, times monotonic ns.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from common.config import Risk
 from common.fixed import SCALE
-from common.orders import BUY
+from common.layout import FLAG_VALID
 from common.wire import Prediction, make
+
+if TYPE_CHECKING:
+    from common.ring import Top
 
 
 class Refusal(NamedTuple):
@@ -28,7 +33,8 @@ class Refusal(NamedTuple):
     limit: float = 0
 
 
-class Limits(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Limits:
     """`config.Risk` in the units of this module."""
 
     max_order_notional: int
@@ -102,25 +108,12 @@ class Proposal(NamedTuple):
     side: int
     qty: int
     lot: int
-    price: int  #: limit price; 0 where the book has nothing on that side
+    price: int  #: limit price, above 0
     bid: int
     ask: int
-    book_valid: bool
-    book_age_ns: int
-    position: int
-    open_qty: int  #: of working orders on the same side
+    before: int  #: value of what is held now
+    after: int  #: value of what would be held if this and every working order on its side were filled
     other_gross: int  #: value of all other symbols, open orders counted
-    rate_ready: bool
-    since_order_ns: int  #: since the last order of the symbol
-    day_loss: int
-
-    def before(self) -> int:
-        """Value of what is held now."""
-        return abs(self.position) * self.price // SCALE
-
-    def after(self) -> int:
-        """Value of what would be held if this and every working order on its side were filled."""
-        return abs(self.position + self.side * (self.open_qty + self.qty)) * self.price // SCALE
 
 
 class Check(NamedTuple):
@@ -131,6 +124,7 @@ class Check(NamedTuple):
 
 
 ADMISSION: list[Check] = []  #: test(prediction, standing, account, limits, now)
+MOMENT: list[Check] = []  #: test(top, standing, account, limits, now)
 ORDER: list[Check] = []  #: test(proposal, limits)
 
 
@@ -146,7 +140,7 @@ def _check(checks: list[Check], *reasons: str, limit: str = "") -> Callable:
 @_check(ADMISSION, "STATE_HALTED", "STATE_DISARMED", "STATE_RECONCILING", "STATE_UNMARKED", "RATE_VENUE")
 def trading_state(prediction: Prediction, standing: Standing, account: Account, limits: Limits, now: int):
     if account.barred:
-        return Refusal(account.barred)
+        return make(Refusal, (account.barred, 0, 0))
 
 
 @_check(ADMISSION, "SEQUENCE_STALE", "SEQUENCE_EPOCH")
@@ -169,43 +163,45 @@ def nothing_unresolved(prediction: Prediction, standing: Standing, account: Acco
         return Refusal("ORDER_UNRESOLVED", standing.unresolved)
 
 
-# ---- asked of what would become an order
+# ---- asked of the moment, once there is a size: `top` is the newest book, None where there is none
 
-@_check(ORDER, "BOOK_INVALID", "BOOK_EMPTY", "BOOK_CROSSED")
-def usable_book(p: Proposal, limits: Limits):
-    if not p.book_valid:
+@_check(MOMENT, "BOOK_INVALID", "BOOK_EMPTY", "BOOK_CROSSED")
+def usable_book(top: "Top | None", standing: Standing, account: Account, limits: Limits, now: int):
+    if top is None or not top.flags & FLAG_VALID:
         return Refusal("BOOK_INVALID")
-    bid, ask = p.bid, p.ask
+    bid, ask = top.bid, top.ask
     if bid <= 0 or ask <= 0:
         return Refusal("BOOK_EMPTY")
     if bid >= ask:
         return Refusal("BOOK_CROSSED", bid, ask)
 
 
-@_check(ORDER, "BOOK_STALE", limit="max_book_age_ms")
-def fresh_book(p: Proposal, limits: Limits):
-    if p.book_age_ns > limits.max_book_age_ns:
-        return Refusal("BOOK_STALE", p.book_age_ns, limits.max_book_age_ns)
+@_check(MOMENT, "BOOK_STALE", limit="max_book_age_ms")
+def fresh_book(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
+    if now - top.recv_ns > limits.max_book_age_ns:
+        return Refusal("BOOK_STALE", now - top.recv_ns, limits.max_book_age_ns)
 
 
-@_check(ORDER, "LOSS_DAILY", limit="max_daily_loss")
-def daily_loss(p: Proposal, limits: Limits):
-    if p.day_loss > limits.max_daily_loss:
-        return Refusal("LOSS_DAILY", p.day_loss, limits.max_daily_loss)
+@_check(MOMENT, "LOSS_DAILY", limit="max_daily_loss")
+def daily_loss(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
+    if account.day_loss > limits.max_daily_loss:
+        return Refusal("LOSS_DAILY", account.day_loss, limits.max_daily_loss)
 
 
-@_check(ORDER, "RATE_SYMBOL", limit="symbol_cooldown_ms")
-def symbol_cooldown(p: Proposal, limits: Limits):
-    since, limit = p.since_order_ns, limits.symbol_cooldown_ns
+@_check(MOMENT, "RATE_SYMBOL", limit="symbol_cooldown_ms")
+def symbol_cooldown(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
+    since, limit = now - standing.order_ns, limits.symbol_cooldown_ns
     if since < limit:
         return make(Refusal, ("RATE_SYMBOL", since, limit))
 
 
-@_check(ORDER, "RATE_ORDERS", limit="max_orders_per_s")
-def order_rate(p: Proposal, limits: Limits):
-    if not p.rate_ready:
-        return Refusal("RATE_ORDERS")
+@_check(MOMENT, "RATE_ORDERS", limit="max_orders_per_s")
+def order_rate(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
+    if not account.rate.ready(now):
+        return make(Refusal, ("RATE_ORDERS", 0, 0))
 
+
+# ---- asked of the order
 
 @_check(ORDER, "QUANTITY_ZERO", "QUANTITY_LOT")
 def quantity_in_lots(p: Proposal, limits: Limits):
@@ -232,26 +228,21 @@ def price_collar(p: Proposal, limits: Limits):
 
 @_check(ORDER, "NOTIONAL_POSITION", limit="max_position_notional")
 def position_notional(p: Proposal, limits: Limits):
-    after = p.after()
-    limit = limits.max_position_notional
-    if after > limit and after > p.before():  # what reduces may always pass
+    after, limit = p.after, limits.max_position_notional
+    if after > limit and after > p.before:  # what reduces may always pass
         return make(Refusal, ("NOTIONAL_POSITION", after, limit))
 
 
 @_check(ORDER, "NOTIONAL_GROSS", limit="max_gross_notional")
 def gross_notional(p: Proposal, limits: Limits):
-    after = p.after()
-    if p.other_gross + after > limits.max_gross_notional and after > p.before():
-        return Refusal("NOTIONAL_GROSS", p.other_gross + after, limits.max_gross_notional)
+    gross, limit = p.other_gross + p.after, limits.max_gross_notional
+    if gross > limit and p.after > p.before:
+        return make(Refusal, ("NOTIONAL_GROSS", gross, limit))
 
 
-REASONS = tuple(reason for check in ADMISSION + ORDER for reason in check.reasons)
+REASONS = tuple(reason for check in ADMISSION + MOMENT + ORDER for reason in check.reasons)
 
 
 def exposure(position: int, open_buy: int, open_sell: int, mark: int) -> int:
     """The most that one symbol can come to be worth if its working orders on one side are filled."""
     return max(abs(position), abs(position + open_buy), abs(position - open_sell)) * mark // SCALE
-
-
-def open_on(side: int, standing: Standing) -> int:
-    return standing.open_buy if side == BUY else standing.open_sell

@@ -12,7 +12,7 @@ with a placeholder where a value stands:
 A frame that fits byte for byte is read in one pass, straight into integers. Any other frame is no match and no
 error: the caller's slow path (JSON, `common.venues.fields`) decides what it means, and words the complaint.
 So templates never change what is accepted, only what it costs: about 1 us for a frame of 180 bytes, 5 us for
-one of 80 levels.
+one of 80 levels. The lines of recordings are told apart here too, 30 ns each.
 """
 
 from typing import Sequence
@@ -40,10 +40,11 @@ _OPS = {b"%i": _INT, b"%t": _TIME, b"%p": _PRICE, b"%q": _QUANTITY, b"%s": _SYMB
 
 _NO_MATCH = -1
 _GROW = -2
-_FIELDS_AT = 2  # in the kernel's memory of integers, see _match
-_LEVELS_AT = _FIELDS_AT + FIELDS
+FIELDS_AT = 2  #: where the fields found begin in the kernel's memory of integers, see `match`
+LEVELS_AT = FIELDS_AT + FIELDS  #: and the levels
 _LIMIT = MAX // 10
 _DIGITS = 40  # before and after the point, as in common.fixed
+_STAMP = 19  # digits of a stamp, at most: below 0 if they are more than 63 bits
 _MS = 1_000_000  # ns in a millisecond
 _MS_MAX = MAX // _MS
 _WHOLE_MAX = MAX // SCALE
@@ -166,11 +167,13 @@ def _bool(frame, i, n):
 
 
 @kernel
-def _match(frame, program, out):
-    """(template or _NO_MATCH or _GROW, FIELDS values): the first template that the whole frame fits.
+def match(frame, program, out):
+    """(template, or below 0, and FIELDS values): the first template that the whole frame fits. Below 0 it fits none, or
+    `out` has no room for its levels. For kernels that read many frames; for one at a time there is `Scanner`.
 
-    program: the symbols (length and name each), then the templates (length and code each)
-    out[0:2]: number of symbols, start of the templates; out[_LEVELS_AT:]: the levels found
+    frame: bytes, or uint8[n]; program: that of a Scanner
+    out: int64; out[:FIELDS_AT] is the head of that Scanner; written are out[FIELDS_AT:] with the fields, in order, and
+    out[LEVELS_AT:] with (price, quantity) of each level
     """
     n = len(frame)
     following = out[1]
@@ -178,7 +181,7 @@ def _match(frame, program, out):
     while following < program.size:
         p = following + 2
         following = p + program[following] + 256 * program[following + 1]
-        i, field, used = 0, 0, _LEVELS_AT
+        i, field, used = 0, 0, LEVELS_AT
         while True:
             while i < n and program[p] == frame[i] and program[p] < _INT:
                 p += 1
@@ -215,12 +218,33 @@ def _match(frame, program, out):
                 return _GROW, 0, 0, 0, 0, 0, 0, 0, 0
             if status != OK:
                 break
-            out[_FIELDS_AT + field] = value
+            out[FIELDS_AT + field] = value
             field += 1
         if op == _END and i == n:
             return template, out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9]
         template += 1
     return _NO_MATCH, 0, 0, 0, 0, 0, 0, 0, 0
+
+
+@kernel
+def split(text, ends, begins, stops, stamps):
+    """How many of the lines `<stamp> <json>` that end at `ends` are such lines, up to the first that is not: of each,
+    where the JSON begins and stops, and the stamp, of at most 63 bits. Blanks and a carriage return at the end are not
+    part of it. text: uint8[n]; all else int64[lines]"""
+    start = 0
+    for i in range(ends.size):
+        stop, at, stamp = ends[i], start, 0
+        while stop > start and (text[stop - 1] == 13 or text[stop - 1] == 32):
+            stop -= 1
+        while at < stop and 48 <= text[at] <= 57 and at - start < _STAMP:
+            stamp = stamp * 10 + (text[at] - 48)
+            at += 1
+        if at == start or stamp < 0 or at + 1 >= stop or text[at] != 32 or (
+                text[at + 1] != 123 and text[at + 1] != 91) or (text[stop - 1] != 125 and text[stop - 1] != 93):
+            return i
+        begins[i], stops[i], stamps[i] = at + 1, stop, stamp
+        start = ends[i] + 1
+    return ends.size
 
 
 class Scanner:
@@ -235,11 +259,12 @@ class Scanner:
         table = b"".join(bytes([len(name)]) + name for name in names)
         codes = [_assemble(template) for template in templates]
         program = table + b"".join(len(code).to_bytes(2, "little") + code for code in codes)
-        #: for who matches many frames in a kernel of their own: symbols and templates as code; how many, and where
+        #: for `match`: the symbols (length and name each), then the templates (length and code each)
         self.program = np.frombuffer(program, np.uint8).copy()
-        self.head = (len(names), len(table))
+        self.head = (len(names), len(table))  #: how many symbols, and where the templates start
+        self.templates = len(codes)  #: how many
         self._resize(1 << 10)
-        self._match = direct(_match, b"", self.program, self._out)
+        self._match = direct(match, b"", self.program, self._out)
 
     def match(self, frame: bytes | bytearray) -> tuple[int, ...]:
         """(index of the template, its fields in order, what is left of FIELDS); the index is -1 for no match."""
@@ -250,9 +275,9 @@ class Scanner:
         return found
 
     def _resize(self, count: int) -> None:
-        self._out = np.zeros(_LEVELS_AT + 2 * count, np.int64)
-        self._out[:_FIELDS_AT] = self.head
-        self.levels = self._out[_LEVELS_AT:].reshape(-1, 2)
+        self._out = np.zeros(LEVELS_AT + 2 * count, np.int64)
+        self._out[:FIELDS_AT] = self.head
+        self.levels = self._out[LEVELS_AT:].reshape(-1, 2)
 
 
 def _assemble(template: bytes) -> bytes:

@@ -8,13 +8,14 @@ makes a size smaller, so q_max is the largest size there is). Probabilities and 
 leaves is an integer count of 1e-8, rounded towards zero.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from common.config import Decision
 from common.fixed import SCALE
 
 
-class Curve(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Curve:
     """The constants of the rule above."""
 
     threshold: float  #: no trade while |p - 0.5| is below it

@@ -21,7 +21,6 @@ with the length of a recording.
 """
 
 from collections import deque
-from datetime import UTC, datetime
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np
@@ -31,6 +30,7 @@ from common.capture_lines import MARK, Connect, Control, Disconnect, End, Frame,
 from common.clock import ManualClock
 from common.errors import VenueError
 from common.events import GAP, Delta, Event, Quote, Snapshot, Trade, Venue
+from common.instant import utc
 from common.layout import ASK_PX, BID_PX, TICK_WIDTH
 from common.market import Market, State
 from common.player import Player
@@ -575,13 +575,6 @@ _FINDING = {"checksum_mismatches": "checksums_wrong"}  #: the findings that a co
 _OF_CAUSE = {"gap": "gaps", "crossed": "crossed", "checksum": "checksums_wrong", "quote": "quote_mismatches",
              "lost": "lost", "missed": "missed", "stale": "stale"}
 _SPELLS = 10_000  #: kept
-
-
-def utc(ns: int) -> str:
-    """Unix ns as people and JSON read it, to the millisecond."""
-    if ns <= 0:
-        return "-"
-    return datetime.fromtimestamp(ns // _S, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns // 1_000_000 % 1000:03d}Z"
 
 
 def worst(verdicts: Sequence[str]) -> str:

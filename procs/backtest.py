@@ -21,17 +21,15 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
 
-from common import backtest_html, backtest_plot, captures, queue_model
+from common import backtest_html, backtest_plot, captures, instant, queue_model
 from common.backtest import Chunks
-from common.backtest_frames import batches
+from common.backtest_frames import Tape
 from common.backtest_report import Curves, Fill, Symbol, report
 from common.clock import ManualClock
 from common.config import Config, load
@@ -133,11 +131,10 @@ class Backtest:
     def run(self, paths: tuple[str, ...], limit: int | None = None, to_ns: int | None = None) -> Iterator[int]:
         """Play recordings to their end, or up to a number of lines or a time of receipt; yields the lines so far after
         each chunk."""
-        lines = chain.from_iterable(batches(paths, self.chunks.decoder))
-        if to_ns is not None:
-            lines = _until(lines, to_ns)
+        runs = captures.runs(paths)
+        tape = Tape(runs if to_ns is None else _until(runs, to_ns))
         before, after, follow = self.desk.before, self.desk.after, self.chunks.seen.follow
-        while count := self.chunks.play(lines, limit - self.lines if limit else None):
+        while count := self.chunks.play(tape, limit - self.lines if limit else None):
             self.lines += count
             for recv_ns, heads, predictions in self.chunks.moved:
                 before(recv_ns)
@@ -187,18 +184,20 @@ def in_sample(trained: Mapping[str, Any], symbols: Sequence[Symbol]) -> float | 
     """The share of the ticks that lie in the span of time that the model was trained on, where its manifest tells one:
     what it earns there says nothing."""
     try:
-        first, last = (datetime.fromisoformat(trained[name]).timestamp() * 1e9 for name in ("from", "to"))
-    except (KeyError, TypeError, ValueError):
+        first, last = (instant.parse(trained[name], name) for name in ("from", "to"))
+    except (KeyError, TypeError, ConfigError):
         return None
     times = np.concatenate([symbol.ticks[:, 0] for symbol in symbols])
     return round(float(((times >= first) & (times <= last)).mean()), 4) if times.size else None
 
 
-def _until(lines: Iterator, to_ns: int) -> Iterator:
-    for line in lines:
-        if line[1] > to_ns:
+def _until(runs: Iterator[captures.Lines], to_ns: int) -> Iterator[captures.Lines]:
+    for lines in runs:
+        late = np.flatnonzero(lines.recv_ns > to_ns)
+        if late.size:
+            yield lines.part(0, int(late[0]))
             return
-        yield line
+        yield lines
 
 
 def _captures(paths: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -218,15 +217,8 @@ def _settings(config: Config) -> dict[str, Any]:
             "instruments": {symbol: dataclasses.asdict(config.instrument(symbol)) for symbol in config.market.symbols}}
 
 
-def _moment(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a time such as 2024-07-19T00:01:00") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000) * 1_000_000
+def _parse(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    return instant.parse(text, parameter.opts[0]) if text is not None else None
 
 
 @click.command()
@@ -243,9 +235,9 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--maker-fee-bps", type=float, help="Fee of orders that rested; below 0 a rebate.")
 @click.option("--queue", type=click.Choice(queue_model.MODELS), help="Where resting orders stand in the queue.")
 @click.option("--symbols", help="Trade only these, separated by commas.")
-@click.option("--from", "from_ns", metavar="TIME", callback=_moment,
+@click.option("--from", "from_ns", metavar="TIME", callback=_parse,
               help="Decide only on what was received from this time on (UTC); what comes before builds the books.")
-@click.option("--to", "to_ns", metavar="TIME", callback=_moment, help="Stop after this time.")
+@click.option("--to", "to_ns", metavar="TIME", callback=_parse, help="Stop after this time.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many lines.")
 def backtest(paths: tuple[str, ...], path: str | None, model: str | None, outs: tuple[str, ...], as_json: bool,
              latency_us: float, symbols: str | None, from_ns: int | None, to_ns: int | None, limit: int | None,

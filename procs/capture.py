@@ -6,19 +6,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
-from common import capture_lines, capture_plot, captures, venues
+from common import capture_lines, capture_plot, captures, instant, venues
 from common import convert as converting
 from common.capture_lines import MARK
 from common.errors import AlphaError, ConfigError, VenueError
 from common.recorder import MANIFEST
 from common.stage import exit_on_error
-from common.verify import FLAWED, OK, SCHEMA, UNUSABLE, Judge, utc, worst
+from common.verify import FLAWED, OK, SCHEMA, UNUSABLE, Judge, worst
 
 EXIT_CODES = {OK: 0, FLAWED: 1, UNUSABLE: VenueError.exit_code}
 SCANNED_BYTES = 16 << 20  #: `info` counts the lines of a file up to this size even where its manifest tells of them
@@ -109,7 +108,8 @@ def plot(paths: tuple[str, ...], out: str, symbol: str | None, start: str | None
     """
     with exit_on_error():
         capture_plot.check(out)
-        from_ns, to_ns = _moment(start, "--from", 0), _moment(end, "--to", 2**63 - 1)
+        from_ns = instant.parse(start, "--from") if start else 0
+        to_ns = instant.parse(end, "--to") if end else 2**63 - 1
         stream = _stream_of(streams(paths), symbol)
         judge = Judge(venues.create(stream.venue, stream.symbols))
         series = capture_plot.Series(judge, stream.symbols.index(symbol) if symbol else 0, from_ns, to_ns)
@@ -279,19 +279,6 @@ class _Progress:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 
-def _moment(text: str | None, option: str, otherwise: int) -> int:
-    """A time in UTC as Unix ns."""
-    if text is None:
-        return otherwise
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError("not a time", where=f"{option}={text}",
-                          remedy="write it as 2024-07-19T00:01:00, in UTC") from None
-    whole = (found if found.tzinfo else found.replace(tzinfo=UTC)).replace(microsecond=0)
-    return int(whole.timestamp()) * 10**9 + found.microsecond * 1000
-
-
 # ---- describing
 
 
@@ -334,7 +321,8 @@ def _scan(path: str, ours: bool) -> dict[str, Any]:
 
 def _span(first_ns: int | None, last_ns: int | None) -> dict[str, Any]:
     first, last = first_ns or 0, last_ns or 0
-    return {"from_ns": first, "to_ns": last, "from": utc(first), "to": utc(last), "span_s": (last - first) / 1e9}
+    return {"from_ns": first, "to_ns": last, "from": instant.utc(first), "to": instant.utc(last),
+            "span_s": (last - first) / 1e9}
 
 
 def _described(told: dict[str, Any]) -> Iterator[str]:

@@ -10,7 +10,6 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from common.dataset import Dataset, ending
 from common.errors import ConfigError
 from common.feature_set import expand
 from common.features import GROUPS
+from common.instant import parse, utc
 from common.stage import exit_on_error
-from common.verify import utc
 
 SCHEMA = 1  #: of the report
 _PAUSE_S, _TERMINAL_S = 10.0, 0.5  #: between two words about progress; on a terminal, where they replace each other
@@ -76,7 +75,7 @@ def dataset(paths: tuple[str, ...], out: str, names: tuple[str, ...], horizons: 
             threshold=labels.threshold(threshold), fee_bps=fee_bps, smooth=smooth or "",
             every_s=labels.duration(every, "--every"), folds=folds,
             embargo_s=labels.duration(embargo, "--embargo") if embargo else None, symbols=tuple(_split(symbols)),
-            fit_until_ns=_moment(fit_until) if fit_until else None, verify=Options.verify if verify else 0)
+            fit_until_ns=parse(fit_until, "--fit-until") if fit_until else None, verify=Options.verify if verify else 0)
         ending(out)
         if os.path.exists(out):
             raise ConfigError("there is a file already", where=f"--out={out}", remedy="remove it, or name another")
@@ -163,16 +162,6 @@ def _shares(counts: dict[str, int]) -> str:
 
 def _split(words: Sequence[str]) -> list[str]:
     return [part.strip() for word in words for part in word.split(",") if part.strip()]
-
-
-def _moment(text: str) -> int:
-    """A time in UTC as Unix ns."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError("not a time", where=f"--fit-until={text}",
-                          remedy="write it as 2024-07-19T00:01:00, in UTC") from None
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1e6) * 1000
 
 
 def _say(words: str) -> None:

@@ -13,7 +13,7 @@ then positions are compared with the venue's; nothing trades before both are set
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -104,7 +104,7 @@ class Executor(Stage):
         self._reconciled = self._portfolio_asked = False
         self._portfolio_ns = self._differences = 0
         self._waiting_for = ""
-        self._told: dict[str, str] = {}
+        self._settled: tuple = ()  # what telemetry shows of the state
         self._passed: list[tuple[int, ...]] = []  # of each decision its stamps, from recv_ns on
         self._untold: list[tuple] = []  # what the tap is to hear, as `decision.encode` takes it
         self._day, self._opening = -1, 0  # UTC days since 1970, as of the last mark
@@ -211,23 +211,15 @@ class Executor(Stage):
 
     # ---- a prediction becomes a decision
 
-    def take(self, predictions: Iterable[Prediction]) -> None:
-        """Decide on each, in their order, without a link: for who composes the stages in one process."""
-        count = 0
-        for prediction in predictions:
-            self.consider(prediction)
-            count += 1
-        self._telemetry.add("predictions", count)
-
     def consider(self, prediction: Prediction) -> None:
         """Decide on one prediction, as of now; what comes of the order is told by the gateway later."""
-        symbol = prediction.symbol
-        if symbol >= len(self._rules) or prediction.epoch != self._tag:
+        symbol, epoch = prediction.symbol, prediction.epoch
+        if epoch != self._tag or symbol >= len(self._rules):
             self._unexpected(prediction)
             if symbol >= len(self._rules):
                 return
-        clock, rules = self._clock.monotonic_ns, self._rules[symbol]
-        standing, account = self.ledger.standings[symbol], self.ledger.account
+        clock, ledger, rules = self._clock.monotonic_ns, self.ledger, self._rules[symbol]
+        standing, account = ledger.standings[symbol], ledger.account
         told = self._tap is not None and self._tap.wanted
         before = decision.before(standing, account) if told else None
         wish_ns, market, answer_ns = clock(), None, 0
@@ -236,7 +228,7 @@ class Executor(Stage):
             market, answer_ns = self.books.top(symbol), clock()
             verdict = answer(verdict, prediction, market, standing, account, rules, answer_ns)
         decided = clock()
-        if prediction.seq > standing.seq and prediction.epoch == standing.epoch:
+        if epoch == standing.epoch and prediction.seq > standing.seq:
             standing.seq = prediction.seq
         refusal = self._place(prediction, verdict, market, decided) if type(verdict) is Order else verdict
         self._count(prediction, refusal, decided)
@@ -567,14 +559,15 @@ class Executor(Stage):
         else:
             state, barred, why = "ACTIVE", "", ""
         self.ledger.account.barred = barred
-        telemetry = self._telemetry
+        settled = state, why, self._halted, self._armed, self._reconciled
+        if settled == self._settled:
+            return
+        self._settled, telemetry = settled, self._telemetry
         telemetry.set("halted", int(bool(self._halted)))
         telemetry.set("armed", int(self._armed))
         telemetry.set("reconciled", int(self._reconciled))
-        told = {"state": state, "why": why}
-        if told != self._told:
-            self._told = told
-            telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, **told})
+        telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, "state": state,
+                        "why": why})
 
     # ---- the journal
 

@@ -21,7 +21,7 @@ import json
 import sys
 import tempfile
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -59,24 +59,27 @@ _TURN_NS = 250_000_000  # between looks at positions and their loss; live it is 
 
 class _Executor(executor_stage.Executor):
     """The executor without what means nothing on a recorded clock: its latencies, which cost a third of its turn, and
-    looks at a kill switch that nobody else can reach. What it decides is counted turn by turn."""
+    looks at a kill switch that nobody else can reach. What it is given and decides is counted turn by turn."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._counted: defaultdict[str, int] = defaultdict(int)  # decisions by the reason of the refusal, or ""
 
     def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
-        if refusal is None:
-            self._passed.append("")
-            return
-        self._passed.append(refusal.reason)
-        if refusal.reason == "LOSS_DAILY":
+        reason = refusal.reason if refusal else ""
+        self._counted[reason] += 1
+        if reason == "LOSS_DAILY":
             self._halt_for_loss(refusal)
 
     def _observe(self) -> None:
-        add, counted = self._telemetry.add, Counter(self._passed)
-        self._passed.clear()
-        add("decisions", counted.total())
-        counted.pop("", None)
-        add("refusals", counted.total())
+        add, counted = self._telemetry.add, self._counted
+        decisions = sum(counted.values())
+        add("predictions", decisions)
+        add("decisions", decisions)
+        add("refusals", decisions - counted.pop("", 0))
         for reason, count in counted.items():
             add(executor_stage.COUNTER_OF[reason], count)
+        counted.clear()
 
     def _look(self) -> None:
         pass
@@ -96,7 +99,7 @@ class Desk:
         self.executor = _Executor(
             config, clock, self.telemetry, LocalLink(), self.gateway, journal or Journal.private(), lambda: books,
             Path(self._folder.name))
-        self._clock, self._latency_ns = clock, latency_ns
+        self._clock, self._latency_ns, self._consider = clock, latency_ns, self.executor.consider
         self._waiting: deque[tuple[int, list[Prediction]]] = deque()  # by the time of their decision
         self._next_ns = _NEVER  # of whatever comes first
         self._turn_ns = 0
@@ -142,7 +145,8 @@ class Desk:
         if self.gateway.arrives_ns == now:
             self.executor.do_work()
         else:
-            self.executor.take(self._waiting.popleft()[1])
+            for prediction in self._waiting.popleft()[1]:
+                self._consider(prediction)
             if now >= self._turn_ns:
                 self._turn_ns = now + _TURN_NS
                 self.executor.do_work()

@@ -69,9 +69,10 @@ class Paper:
         self._positions: dict[str, Position] = {}
         self._pending: deque[tuple[int, Callable[[int], list[Event]]]] = deque()
         self._told: OrderedDict[str, list[Event]] = OrderedDict()  # what was said of each order at its end
-        self._resting: dict[str, Resting] = {}  # by client id, in the order of arrival
+        self.resting: dict[str, Resting] = {}  #: by client id, in the order of arrival: worth a look at every tick
         self._walked: dict[int, int] = {}  # symbol -> newest tick that its resting orders have seen
         self._taken: dict[int, tuple[int, dict[int, int]]] = {}  # symbol -> (tick, price -> quantity taken)
+        self.arrives_ns = 0  #: when what is on its way arrives, monotonic ns; 0 where nothing is
 
     def attach(self, books: Books) -> None:
         self._books = books
@@ -98,41 +99,36 @@ class Paper:
 
     def work(self) -> list[Event]:
         now = self._clock.monotonic_ns()
-        events = self._walk() if self._resting else []
-        while self._pending and self._pending[0][0] <= now:
-            events += self._pending.popleft()[1](now)
+        events = self._walk() if self.resting else []
+        pending = self._pending
+        while pending and pending[0][0] <= now:
+            events += pending.popleft()[1](now)
+        self.arrives_ns = pending[0][0] if pending else 0
         return events
 
     @property
     def busy(self) -> bool:
-        return bool(self._pending or self._resting)
-
-    @property
-    def resting(self) -> bool:
-        """Whether orders rest, so that `work` is worth calling at every tick."""
-        return bool(self._resting)
-
-    @property
-    def arrives_ns(self) -> int:
-        """When what is on its way arrives, monotonic ns; 0 where nothing is."""
-        return self._pending[0][0] if self._pending else 0
+        return bool(self._pending or self.resting)
 
     def fileno(self) -> int:
         return -1
 
     def due_ns(self) -> int:
-        look = self._clock.monotonic_ns() + _LOOK_NS if self._resting else 0
+        look = self._clock.monotonic_ns() + _LOOK_NS if self.resting else 0
         return min(self.arrives_ns or look, look or self.arrives_ns)
 
     def close(self) -> None:
         self._pending.clear()
-        self._resting.clear()
+        self.resting.clear()
+        self.arrives_ns = 0
 
     def _later(self, action: Callable[[int], list[Event]]) -> None:
-        self._pending.append((self._clock.monotonic_ns() + self._latency, action))
+        arrives = self._clock.monotonic_ns() + self._latency
+        self._pending.append((arrives, action))
+        self.arrives_ns = self.arrives_ns or arrives
 
     def _said(self, client_id: str) -> list[Event]:
-        resting = self._resting.get(client_id)
+        resting = self.resting.get(client_id)
         return list(resting.events) if resting else self._told.get(client_id, [])
 
     def _arrive(self, order: Order, sent: int, now: int) -> list[Event]:
@@ -155,20 +151,20 @@ class Paper:
         if life == IOC or order.symbol not in self._index:
             return self._end(order, events, State.CANCELLED, "nothing more within the limit")
         shown = _shown(order, tick) if tick else UNSEEN
-        self._resting[client_id] = Resting(order, left, self._queue.join(shown), shown, events)
+        self.resting[client_id] = Resting(order, left, self._queue.join(shown), shown, events)
         if tick:
             self._walked[self._index[order.symbol]] = tick[layout.SEQ]
         return list(events)
 
     def _cancel(self, client_id: str) -> list[Event]:
-        resting = self._resting.get(client_id)
+        resting = self.resting.get(client_id)
         if resting is None:
             return self._said(client_id) or [Absent(client_id)]
         return self._end(resting.order, resting.events, State.CANCELLED, "as asked")
 
     def _end(self, order: Order, events: list[Event], state: State, reason: str = "") -> list[Event]:
         """The order is at its end; returns all that was said of it."""
-        self._resting.pop(order.client_id, None)
+        self.resting.pop(order.client_id, None)
         events.append(Ended(order.client_id, state, sum(e.qty for e in events if type(e) is Filled), reason))
         self._told[order.client_id] = events
         if len(self._told) > REMEMBERED:
@@ -223,7 +219,7 @@ class Paper:
     def _walk(self) -> list[Event]:
         """Every tick since the last look, for the orders that rest."""
         events: list[Event] = []
-        for index in sorted({self._index[resting.order.symbol] for resting in self._resting.values()}):
+        for index in sorted({self._index[resting.order.symbol] for resting in self.resting.values()}):
             head = int(self._books.heads[index])
             first = max(self._walked.get(index, 0) + 1, head - self._books.capacity + 1)
             for seq in range(first, head + 1):
@@ -236,7 +232,7 @@ class Paper:
     def _pass(self, symbol: str, tick: tuple[int, ...]) -> list[Event]:
         """One tick, for the orders that rest on `symbol`; price before time."""
         events: list[Event] = []
-        ours = sorted((resting for resting in self._resting.values() if resting.order.symbol == symbol),
+        ours = sorted((resting for resting in self.resting.values() if resting.order.symbol == symbol),
                       key=lambda resting: -resting.order.side * resting.order.price)
         traded = tick[layout.TRADE_QTY] if tick[layout.KIND] == layout.KIND_TRADE else 0
         price, left = tick[layout.TRADE_PX], abs(traded)

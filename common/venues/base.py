@@ -8,6 +8,7 @@ from typing import Sequence
 
 from common.errors import ContractError
 from common.events import GAP, JOINS, OLDER, Delta, Heartbeat, HttpRequest, Precision, Snapshot
+from common.venues.shapes import Shapes
 
 
 class Base:
@@ -24,6 +25,7 @@ class Base:
     checksum_depth = 0
     contiguous_trades = False
     inverse = False
+    shapes: Shapes | None = None  #: of its common frames, for who plays many of them at once
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = tuple(symbols)

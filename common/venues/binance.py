@@ -20,7 +20,7 @@ import orjson
 from common.errors import VenueError
 from common.events import GAP, JOINS, OLDER, Delta, Event, HttpRequest, Notice, Precision, Quote, Snapshot, Trade
 from common.scan import Scanner
-from common.venues import fields
+from common.venues import fields, shapes
 from common.venues.base import Base
 from common.wire import make
 
@@ -40,10 +40,12 @@ class _Binance(Base):
     _streams: tuple[str, ...]
     _rest: str  #: path of all requests, up to their names
     _chained: bool  #: each delta names the last id of the one before, as `pu`
+    _roles: tuple[tuple[int, ...], ...]  #: of the templates but the last, as in `decode`
 
     def __init__(self, symbols: Sequence[str]) -> None:
         super().__init__(symbols)
         self._scanner = Scanner(self._templates, self.symbols)
+        self.shapes = shapes.shapes(self._scanner, *self._roles)
 
     def path(self) -> str:
         streams = [f"{symbol.lower()}@{stream}" for symbol in self.symbols for stream in self._streams]
@@ -161,6 +163,9 @@ class BinanceUsdM(_Binance):
         b'{"stream":"%_","data":{"e":"depthUpdate","E":%i,"T":%t,"s":"%s","U":%i,"u":%i,"pu":%i,"b":%l,"a":%l}}',
         b'{"lastUpdateId":%i,"E":%i,"T":%t,"bids":%l,"asks":%l}',
     )
+    _roles = (shapes.quote(symbol=1, update_id=0, bid=2, bid_qty=3, ask=4, ask_qty=5),
+              shapes.trade(symbol=2, trade_id=3, event_ns=1, price=4, qty=5, sells=6),
+              shapes.delta(symbol=2, last_id=4, event_ns=1, n_bids=6, n_asks=7, joins=5, step=0))
 
     def decode(self, frame: bytes | bytearray) -> Sequence[Event]:
         found = self._scanner.match(frame)
@@ -227,6 +232,9 @@ class BinanceSpot(_Binance):
         b'{"stream":"%_","data":{"e":"depthUpdate","E":%t,"s":"%s","U":%i,"u":%i,"b":%l,"a":%l}}',
         b'{"lastUpdateId":%i,"bids":%l,"asks":%l}',
     )
+    _roles = (shapes.quote(symbol=1, update_id=0, bid=2, bid_qty=3, ask=4, ask_qty=5),
+              shapes.trade(symbol=1, trade_id=2, event_ns=5, price=3, qty=4, sells=6),
+              shapes.delta(symbol=1, last_id=3, event_ns=0, n_bids=4, n_asks=5, joins=2, step=1))
 
     def decode(self, frame: bytes | bytearray) -> Sequence[Event]:
         found = self._scanner.match(frame)

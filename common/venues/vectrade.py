@@ -16,7 +16,7 @@ import orjson
 from common.errors import VenueError
 from common.events import Delta, Event, Notice, Quote, Snapshot, Trade
 from common.scan import Scanner
-from common.venues import fields
+from common.venues import fields, shapes
 from common.venues.base import Base
 from common.wire import make
 
@@ -31,6 +31,11 @@ _TEMPLATES = (
     b'{"channel":"trades:%s","type":"trade","id":%i,"timestamp":%t,"price":"%p","quantity":"%q","side":"SELL"}',
     b'{"channel":"orderbook:%s","type":"snapshot","sequence":%i,"timestamp":%t,"bids":%l,"asks":%l}',
 )
+_ROLES = (  # of the templates but the last, as in `decode`
+    shapes.delta(symbol=0, last_id=1, event_ns=2, n_bids=3, n_asks=4, joins=1, step=1),
+    shapes.quote(symbol=0, update_id=1, bid=3, bid_qty=4, ask=5, ask_qty=6),
+    shapes.trade(symbol=0, trade_id=1, event_ns=2, price=3, qty=4, sells=shapes.NEVER),
+    shapes.trade(symbol=0, trade_id=1, event_ns=2, price=3, qty=4, sells=shapes.ALWAYS))
 
 
 class VecTrade(Base):
@@ -39,6 +44,7 @@ class VecTrade(Base):
     def __init__(self, symbols: Sequence[str]) -> None:
         super().__init__(symbols)
         self._scanner = Scanner(_TEMPLATES, self.symbols)
+        self.shapes = shapes.shapes(self._scanner, *_ROLES)
 
     def path(self) -> str:
         return "/ws"

@@ -69,7 +69,11 @@ def features(run: Run) -> Part:
                   f"{told['us_per_live_tick']:.2f} us for a tick by itself",
                   f"{len(every)}: {told['all']['ticks_per_s']:,.0f} ticks/s; {told['all']['us_per_live_tick']:.2f} us "
                   "for a tick by itself"]
-    part.figures, part.goals = told, [Goal("ticks/s", told["ticks_per_s"], 1_000_000, at_least=True)]
+    whole = told["all"]
+    part.figures, part.goals = told, [
+        Goal("ticks/s", told["ticks_per_s"], 1_000_000, at_least=True),
+        Goal(f"ticks/s with {len(every)}", whole["ticks_per_s"], 1_000_000, at_least=True),
+        Goal(f"live tick with {len(every)}", whole["us_per_live_tick"], 3.0, " us")]
     part.hides = "reading history from disk; the ring of ticks fits the cache of the processor"
     return part
 

@@ -1,15 +1,14 @@
 """Chunks: what went by, in order, whatever the size of a chunk."""
 
 import dataclasses
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from common import backtest
+from common import backtest, captures
 from common.backtest import Behind, Chunks
-from common.backtest_frames import batches
+from common.backtest_frames import Tape
 from common.config import Config
 from common.errors import ConfigError, ContractError
 from common.layout import ASK_PX, BID_PX, FLAG_VALID, FLAGS, RECV_NS
@@ -31,8 +30,8 @@ def config(path: str) -> Config:
 
 def play(path: str, most: int = 4000, limit: int | None = None) -> tuple[list, Chunks]:
     chunks, found, left = Chunks(config(path)), [], most
-    lines = chain.from_iterable(batches([path], chunks.decoder))
-    while left and (count := chunks.play(lines, min(limit or left, left))):
+    tape = Tape(captures.runs([path]))
+    while left and (count := chunks.play(tape, min(limit or left, left))):
         left -= count
         for line in chunks.moved:
             chunks.seen.follow(line.heads)
@@ -76,9 +75,9 @@ def test_history_holds_every_tick_and_every_prediction(path):
 def test_only_wanted_symbols_are_predicted(recordings):
     paths = tuple(str(recordings / "binance" / f"usdm_{name}_20240718.gz") for name in ("btcusdt", "ethusdt"))
     chunks = Chunks(configure(Config(base=str(ROOT)), paths), ("ETHUSDT",))
-    lines, made = chain.from_iterable(batches(paths, chunks.decoder)), []
+    tape, made = Tape(captures.runs(paths)), []
     for _ in range(6):
-        chunks.play(lines)
+        chunks.play(tape)
         for line in chunks.moved:
             chunks.seen.follow(line.heads)
             made += line.predictions
@@ -88,9 +87,9 @@ def test_only_wanted_symbols_are_predicted(recordings):
 
 def test_nothing_that_is_still_seen_is_overwritten(path):
     chunks = Chunks(dataclasses.replace(config(path), ring=dataclasses.replace(Config().ring, ticks=1024)))
-    lines = chain.from_iterable(batches([path], chunks.decoder))
+    tape = Tape(captures.runs([path]))
     with pytest.raises(ContractError, match="before the one before"):
-        while chunks.play(lines):
+        while chunks.play(tape):
             pass
 
 

@@ -7,7 +7,18 @@ import pytest
 import zstandard
 
 from common.capture_lines import End, Header, Http, encode, parse
-from common.captures import RecordedDepth, describe, header, is_snapshot, lines, order, read, tape, without_manifests
+from common.captures import (
+    RecordedDepth,
+    describe,
+    header,
+    is_snapshot,
+    lines,
+    order,
+    read,
+    runs,
+    tape,
+    without_manifests,
+)
 from common.errors import ConfigError, VenueError
 
 FRAMES = [(1_000 + i, b'{"stream":"x@trade","data":{"n":%d,"s":"%s"}}' % (i, b"y" * (i % 700))) for i in range(5000)]
@@ -163,6 +174,44 @@ def test_a_foreign_snapshot_is_told_as_the_answer_that_it_was(tmp_path):
     found = list(tape([path]))
     assert found[1] == (2, depth) and [recv_ns for recv_ns, _ in found] == [1, 2, 3]
     assert parse(found[0][1]) == parse(found[2][1]) == Http("BTCUSDT", "", 200, body)
+
+
+def told(paths) -> tuple[list[tuple[int, bytes]], str]:
+    """The lines of runs, and what is wrong with the one after them."""
+    found = []
+    try:
+        for run in runs(paths):
+            assert run.recv_ns.size
+            found += [(int(at), run.line(i)) for i, at in enumerate(run.recv_ns)]
+    except VenueError as error:
+        return found, str(error)
+    return found, ""
+
+
+@pytest.mark.parametrize("size", [4, 64, 1 << 18])
+@pytest.mark.parametrize("bad", [None, "a", "b", "c"])
+def test_runs_are_the_lines_of_a_tape_up_to_the_one_that_is_wrong(tmp_path, monkeypatch, size, bad):
+    monkeypatch.setattr("common.captures.BLOCK", size)
+    stamps = {"a": [10, 20, 15, 30, 30, 40], "b": [5, 20, 20, 30, 99], "c": [30, 31, 30, 200]}
+    for name, times in stamps.items():
+        rows = [b'%d {"%b":%d}' % (at, name.encode(), i) for i, at in enumerate(times)]
+        rows[1] += b" \r"
+        rows[3:3] = [b"99999999999999999999 {}"] if name == bad else []
+        (tmp_path / name).write_bytes(b"\n".join(rows) + b"\n")
+    paths, expected, error = [tmp_path / name for name in stamps], [], ""
+    try:
+        for line in tape(paths):
+            expected.append(line)
+    except VenueError as wrong:
+        error = str(wrong)
+    assert told(paths) == (expected, error) and (f"{bad}:4" in error if bad else len(expected) == 15)
+
+
+def test_runs_tell_a_foreign_snapshot_as_a_tape_does(tmp_path):
+    depth = b'{"stream":"btcusdt@depth","data":{"e":"depthUpdate","s":"BTCUSDT","U":1,"u":2,"pu":0,"b":[],"a":[]}}'
+    body = b'{"lastUpdateId":1,"E":1,"T":1,"bids":[],"asks":[]}'
+    path = pack(tmp_path / "a", text([(1, body), (2, depth), (3, body + b"\r"), (4, b'{"like":1}')]))
+    assert told([path]) == (list(tape([path])), "") and b"http" in told([path])[0][2][1]
 
 
 # The recordings.

@@ -1,5 +1,6 @@
 """The decision: pure, bounded by every limit, and never worse than its refusals."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import Config, Decision, Executor, Instrument, Market, Risk
-from common.decide import ALL_REASONS, Rules, decide
+from common.decide import ALL_REASONS, Rules, decide, propose
 from common.fixed import SCALE
 from common.layout import FLAG_VALID
 from common.orders import BUY, SELL, Order, client_order_id
@@ -105,5 +106,29 @@ def test_a_symbol_of_another_feed_is_never_sent_to_this_venue_but_may_be_traded_
     feeds = {"other": Market(symbols=("X",))}
     assert not Rules.of(Config(feeds=feeds), "other:X").traded and Rules.of(Config(feeds=feeds), "BTC-USD").traded
     assert Rules.of(Config(feeds=feeds, executor=Executor(gateway="paper")), "other:X").traded
-    refusal = decide(prediction(0.9), BOOK, *world(), RULES._replace(traded=False), NOW)
+    refusal = decide(prediction(0.9), BOOK, *world(), dataclasses.replace(RULES, traded=False), NOW)
     assert refusal.reason == "SYMBOL_ELSEWHERE"
+
+
+@pytest.mark.parametrize("size", [5000 * SCALE, -5000 * SCALE])
+@pytest.mark.parametrize("held, open_buy, open_sell", [(0, 0, 0), (300, 10, 20), (-300, 10, 20), (30, 0, 50)])
+def test_a_proposal_values_what_is_held_now_and_what_would_be(size, held, open_buy, open_sell):
+    standing, account = world()
+    standing.position, standing.open_buy, standing.open_sell = held * SCALE, open_buy * SCALE, open_sell * SCALE
+    standing.exposure, account.gross = 7 * SCALE, 20 * SCALE
+    proposal = propose(size, BOOK, standing, account, SCALE // 1000)
+    price, pending = (BOOK.ask, open_buy) if size > 0 else (BOOK.bid, open_sell)
+    assert (proposal.side, proposal.price) == ((BUY, BOOK.ask) if size > 0 else (SELL, BOOK.bid))
+    assert proposal.before == abs(held) * price and proposal.other_gross == 13 * SCALE
+    assert proposal.after == abs(held * SCALE + proposal.side * (pending * SCALE + proposal.qty)) * price // SCALE
+
+
+def test_turning_a_position_around_is_not_reducing_it():
+    standing, account = world()
+    standing.position = 26 * SCALE
+    rules = Rules.of(Config(instruments={"X": Instrument(lot="0.001")}, risk=Risk(max_position_notional=2500.0),
+                            decision=Decision(order_notional=10_000.0)), "X")
+    sale = prediction(0.0)
+    assert decide(sale, BOOK, standing, account, rules, NOW).reason == "NOTIONAL_POSITION"
+    standing.position = 80 * SCALE
+    assert decide(sale, BOOK, standing, account, rules, NOW).side == SELL, "less is held after it than before"

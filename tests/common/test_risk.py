@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from common.config import Risk
 from common.fixed import SCALE
-from common.orders import BUY, SELL
-from common.risk import ADMISSION, ORDER, REASONS, Account, Limits, Proposal, Rate, Refusal, Standing, exposure
+from common.layout import FLAG_VALID
+from common.orders import BUY
+from common.ring import Top
+from common.risk import ADMISSION, MOMENT, ORDER, REASONS, Account, Limits, Proposal, Rate, Refusal, Standing, exposure
 from common.wire import Prediction
 
 NOW = 10**12
@@ -19,25 +21,28 @@ PREDICTION = Prediction(symbol=0, worker=0, epoch=7, seq=100, venue_id=0, kind=1
                         p_down=0.1, vol=1.0, bid=0, ask=0, recv_ns=NOW - MS, book_ns=0, row_ns=0,
                         dispatched_ns=0, start_ns=0, end_ns=0)
 GOOD = Proposal(side=BUY, qty=SCALE, lot=SCALE // 100, price=100 * SCALE, bid=9999 * SCALE // 100, ask=100 * SCALE,
-                book_valid=True, book_age_ns=MS, position=0, open_qty=0, other_gross=0, rate_ready=True,
-                since_order_ns=10**10, day_loss=0)
+                before=0, after=100 * SCALE, other_gross=0)
+TOP = Top(5, FLAG_VALID, NOW - MS, NOW - MS, 9999 * SCALE // 100, SCALE, 100 * SCALE, SCALE)
 
 #: reason -> (what is wrong, the same just within the limit or None where there is no such thing)
 ORDER_CASES = {
-    "BOOK_INVALID": (dict(book_valid=False), None),
-    "BOOK_EMPTY": (dict(bid=0), None),
-    "BOOK_CROSSED": (dict(bid=100 * SCALE), dict(bid=100 * SCALE - 1)),
-    "BOOK_STALE": (dict(book_age_ns=5000 * MS + 1), dict(book_age_ns=5000 * MS)),
-    "LOSS_DAILY": (dict(day_loss=5000 * SCALE + 1), dict(day_loss=5000 * SCALE)),
-    "RATE_SYMBOL": (dict(since_order_ns=250 * MS - 1), dict(since_order_ns=250 * MS)),
-    "RATE_ORDERS": (dict(rate_ready=False), None),
     "QUANTITY_ZERO": (dict(qty=0), dict(qty=SCALE // 100)),
     "QUANTITY_LOT": (dict(qty=SCALE + 1), None),
     "NOTIONAL_ORDER": (dict(qty=100 * SCALE + SCALE // 100), dict(qty=100 * SCALE)),
     "PRICE_COLLAR": (dict(bid=99 * SCALE - SCALE // 50), dict(bid=99 * SCALE + SCALE // 50)),
-    "NOTIONAL_POSITION": (dict(position=200 * SCALE, open_qty=49 * SCALE + SCALE // 100),
-                          dict(position=200 * SCALE, open_qty=49 * SCALE)),
+    "NOTIONAL_POSITION": (dict(before=20_000 * SCALE, after=25_000 * SCALE + 1),
+                          dict(before=20_000 * SCALE, after=25_000 * SCALE)),
     "NOTIONAL_GROSS": (dict(other_gross=79_900 * SCALE + 1), dict(other_gross=79_900 * SCALE)),
+}
+#: the same, of the market, the account and the standing
+MOMENT_CASES = {
+    "BOOK_INVALID": (dict(flags=0), None),
+    "BOOK_EMPTY": (dict(bid=0), None),
+    "BOOK_CROSSED": (dict(bid=100 * SCALE), dict(bid=100 * SCALE - 1)),
+    "BOOK_STALE": (dict(recv_ns=NOW - 5000 * MS - 1), dict(recv_ns=NOW - 5000 * MS)),
+    "LOSS_DAILY": (dict(day_loss=5000 * SCALE + 1), dict(day_loss=5000 * SCALE)),
+    "RATE_SYMBOL": (dict(order_ns=NOW - 250 * MS + 1), dict(order_ns=NOW - 250 * MS)),
+    "RATE_ORDERS": (dict(rate=Rate(20.0, NOW + 951 * MS)), dict(rate=Rate(20.0, NOW + 950 * MS))),
 }
 #: reason -> (changes to the prediction, to the account, to the standing)
 ADMISSION_CASES = {
@@ -57,6 +62,16 @@ def verdicts(proposal: Proposal) -> list[Refusal]:
     return [refusal for check in ORDER if (refusal := check.test(proposal, LIMITS)) is not None]
 
 
+def moment(**changes) -> list[Refusal]:
+    account, standing = world()
+    top = TOP._replace(**{name: value for name, value in changes.items() if name in Top._fields})
+    for thing in (account, standing):
+        for name in {*thing.__slots__} & {*changes}:
+            setattr(thing, name, changes[name])
+    found = [check.test(top, standing, account, LIMITS, NOW) for check in MOMENT]
+    return [refusal for refusal in found if refusal is not None]
+
+
 def admitted(prediction: Prediction, account: Account, standing: Standing) -> list[Refusal]:
     found = [check.test(prediction, standing, account, LIMITS, NOW) for check in ADMISSION]
     return [refusal for refusal in found if refusal is not None]
@@ -67,24 +82,35 @@ def world() -> tuple[Account, Standing]:
 
 
 def test_every_reason_of_every_check_has_a_case_here():
-    assert {*ORDER_CASES, *ADMISSION_CASES} == set(REASONS) and len(REASONS) == len(set(REASONS))
+    assert {*ORDER_CASES, *MOMENT_CASES, *ADMISSION_CASES} == set(REASONS) and len(REASONS) == len(set(REASONS))
 
 
 def test_every_limit_of_the_configuration_belongs_to_a_check():
-    assert {check.limit for check in ADMISSION + ORDER} - {""} == {f.name for f in dataclasses.fields(Risk)}
+    assert {check.limit for check in ADMISSION + MOMENT + ORDER} - {""} == {f.name for f in dataclasses.fields(Risk)}
 
 
 def test_a_good_proposal_passes_every_check():
-    assert verdicts(GOOD) == [] and admitted(PREDICTION, *world()) == []
+    assert verdicts(GOOD) == moment() == admitted(PREDICTION, *world()) == []
 
 
 @pytest.mark.parametrize("reason", ORDER_CASES)
 def test_an_order_check_refuses_alone_and_passes_at_its_limit(reason):
     wrong, at_the_limit = ORDER_CASES[reason]
-    found = [refusal.reason for refusal in verdicts(GOOD._replace(**wrong))]
-    assert found == [reason] or (reason == "BOOK_EMPTY" and found[0] == reason)  # without a price no collar holds
+    assert [refusal.reason for refusal in verdicts(GOOD._replace(**wrong))] == [reason]
     if at_the_limit is not None:
         assert verdicts(GOOD._replace(**at_the_limit)) == []
+
+
+@pytest.mark.parametrize("reason", MOMENT_CASES)
+def test_a_check_of_the_moment_refuses_alone_and_passes_at_its_limit(reason):
+    wrong, at_the_limit = MOMENT_CASES[reason]
+    assert [refusal.reason for refusal in moment(**wrong)] == [reason]
+    if at_the_limit is not None:
+        assert moment(**at_the_limit) == []
+
+
+def test_without_a_book_nothing_else_is_asked():
+    assert MOMENT[0].test(None, *world()[::-1], LIMITS, NOW).reason == "BOOK_INVALID"
 
 
 @pytest.mark.parametrize("reason", ADMISSION_CASES)
@@ -99,21 +125,15 @@ def test_an_admission_check_refuses_alone(reason):
 
 
 def test_a_refusal_names_the_value_and_the_limit():
-    [refusal] = verdicts(GOOD._replace(day_loss=6000 * SCALE))
+    [refusal] = moment(day_loss=6000 * SCALE)
     assert refusal == ("LOSS_DAILY", 6000 * SCALE, 5000 * SCALE)
 
 
-@pytest.mark.parametrize("position", [300 * SCALE, -300 * SCALE])
-def test_what_reduces_a_position_passes_although_the_position_is_above_its_limit(position):
-    reducing = GOOD._replace(position=position, side=SELL if position > 0 else BUY, other_gross=10**9 * SCALE)
-    assert verdicts(reducing) == []
-    growing = reducing._replace(side=-reducing.side)
+def test_what_reduces_a_position_passes_although_the_position_is_above_its_limit():
+    reducing = GOOD._replace(before=30_000 * SCALE, after=29_900 * SCALE, other_gross=10**9 * SCALE)
+    assert verdicts(reducing) == verdicts(reducing._replace(after=30_000 * SCALE)) == []
+    growing = reducing._replace(after=30_000 * SCALE + 1)
     assert {refusal.reason for refusal in verdicts(growing)} == {"NOTIONAL_POSITION", "NOTIONAL_GROSS"}
-
-
-def test_turning_a_position_around_is_not_reducing_it():
-    turn = GOOD._replace(side=SELL, position=260 * SCALE, qty=520 * SCALE + SCALE // 100)
-    assert "NOTIONAL_POSITION" in {refusal.reason for refusal in verdicts(turn)}
 
 
 @given(st.floats(0.1, 100), st.lists(st.integers(0, 10**9), max_size=200))

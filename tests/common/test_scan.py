@@ -130,7 +130,7 @@ def test_no_kernel_reads_past_the_end(cut):
     text, out = frame()[:cut], np.zeros((8, 2), np.int64).reshape(-1)
     program = bytes(Scanner([TEMPLATE], ["A", "B"]).program)
     out[:2] = 2, 4
-    scan._match.py_func(text, np.frombuffer(program, np.uint8).astype(np.int64), out)
+    scan.match.py_func(text, np.frombuffer(program, np.uint8).astype(np.int64), out)
     for start in range(cut + 1):
         for kernel in (scan._integer, scan._decimal, scan._bool):
             kernel.py_func(text, start, cut)

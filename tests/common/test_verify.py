@@ -11,7 +11,7 @@ from common.capture_lines import Connect, Disconnect, End, Frame, Header, Http, 
 from common.events import Delta, Lost
 from common.imports.sessions import entries
 from common.venues.vectrade import VecTrade
-from common.verify import FLAWED, KEPT, OK, UNUSABLE, Judge, utc, worst
+from common.verify import FLAWED, KEPT, OK, UNUSABLE, Judge, worst
 from tests.frames import delta, depth, rest, snapshot, ticker, trade
 
 SECOND = 1_000_000_000
@@ -343,11 +343,6 @@ def test_every_event_of_a_frame_is_seen_by_who_looks():
 
 
 # ---- clocks and words
-
-
-def test_times_are_utc_to_the_millisecond():
-    assert utc(1_721_347_020_984_480_942) == "2024-07-18T23:57:00.984Z"
-    assert utc(0) == "-" and utc(2**63 - 1) == "2262-04-11T23:47:16.854Z"
 
 
 def test_a_stamp_that_no_clock_can_show_is_malformed():

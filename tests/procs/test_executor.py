@@ -858,6 +858,7 @@ def test_a_decision_that_no_record_can_hold_is_counted_and_the_next_is_told(tmp_
 
 def test_predictions_may_be_given_without_a_link(tmp_path):
     desk = Desk(tmp_path).ready()
-    desk.executor.take(desk.prediction(p) for p in (0.5, 0.51, 0.49))
-    assert desk.get("predictions") == desk.get("decisions") == 3 and desk.refused() == {"SIGNAL_WEAK": 3}
+    for p in (0.5, 0.51, 0.49):
+        desk.executor.consider(desk.prediction(p))
+    assert desk.get("decisions") == 3 and desk.refused() == {"SIGNAL_WEAK": 3}
     desk.close()

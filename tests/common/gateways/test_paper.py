@@ -283,7 +283,7 @@ def test_resting_orders_are_never_filled_beyond_what_was_ordered_or_traded_and_b
             for client_id in hear(world.show(*book)):
                 assert touched(placed[client_id])
         elif step[2]:
-            waiting = {c: o.qty - filled.get(c, 0) for c, o in placed.items() if c in world.venue._resting}
+            waiting = {c: o.qty - filled.get(c, 0) for c, o in placed.items() if c in world.venue.resting}
             now = hear(world.show(*book, trade=step[1:]))
             aggressor = BUY if step[2] > 0 else SELL
             now = {client_id: qty for client_id, qty in now.items() if not touched(placed[client_id])}

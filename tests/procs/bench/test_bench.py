@@ -15,7 +15,7 @@ from websockets.uri import parse_uri
 from common.clock import SystemClock
 from common.feature_set import DEFAULT
 from common.model import Model
-from common.shm import SHM_DIR
+from common.shm import SHM_DIR, held
 from common.synthetic import SyntheticMarket
 from common.websocket import State, WebSocket
 from procs.bench import PARTS
@@ -234,6 +234,7 @@ def test_a_killed_bench_takes_its_processes_along_and_the_next_one_sweeps(tmp_pa
     process.kill()
     process.communicate()
     until(lambda: all("telemetry" in name for name in left_by(process.pid)), 10, "the end of its processes")
+    until(lambda: not held(f"bench{process.pid}-*"), 10, "the end of their locks, which outlive their memory a moment")
     with Bed():
         assert left_by(process.pid) == []
 
