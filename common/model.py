@@ -98,7 +98,7 @@ class Model:
             raise ModelError("a window has another shape than the model's",
                              where=f"{list(window.shape)}, {self.path.name} {list(self._shape)}")
         if self._binding is None:
-            return self._answer(self._run(np.ascontiguousarray(window, np.float32).reshape(self._single))[0])
+            return self._answer(self._run(np.ascontiguousarray(window, np.float32).reshape(self._single))[0].tolist())
         self._input[...] = window
         self._run_bound(self._binding, None)
         if self._direct:
@@ -121,11 +121,11 @@ class Model:
             chunk = np.ascontiguousarray(windows[start:start + _CHUNK], np.float32)
             rows = self._run(chunk.reshape(len(chunk), *self._single[1:]))
             if self._direct:
-                found = np.array(rows)[:, (self._up, self._down)]
+                found = result[start:start + len(rows)]
+                found[:, 0], found[:, 1] = rows[:, self._up], rows[:, self._down]
                 if np.isfinite(found).all():
-                    result[start:start + len(rows)] = found
                     continue
-            result[start:start + len(rows)] = [self._answer(row) for row in rows]
+            result[start:start + len(rows)] = [self._answer(row) for row in rows.tolist()]
         return result
 
     def describe(self) -> dict[str, object]:
@@ -219,8 +219,8 @@ class Model:
         # capture on WebGPU) cost half as much as the model and cannot fail here.
         self._run_bound, self._binding = self._session._sess.run_with_iobinding, binding._iobinding
 
-    def _run(self, array: np.ndarray) -> list[list[float]]:
-        """The model's numbers for each window of `array`, in the order of `classes`."""
+    def _run(self, array: np.ndarray) -> np.ndarray:
+        """The model's numbers for each window of `array`, one row each, in the order of `classes`."""
         try:
             result = self._session.run([self._output_name], {self._input_name: array})[0]
         except Exception as error:  # onnxruntime raises a dozen types with no other common base
@@ -230,11 +230,11 @@ class Model:
             if set(keys) != set(result[0]):
                 raise ModelError("the model gives other labels than its manifest names",
                                  where=f"{self.path}: {list(result[0])}, manifest {list(keys)}")
-            return [[float(row[key]) for key in keys] for row in result]
+            return np.array([[float(row[key]) for key in keys] for row in result])
         if result.size % len(array):
             raise ModelError("the model does not give the same values for each window",
                              where=f"{self.path}: output {list(result.shape)} for {len(array)} windows")
-        return result.reshape(len(array), -1).tolist()
+        return result.reshape(len(array), -1)
 
     def _answer(self, row: list[float]) -> tuple[float, float]:
         """(p_up, p_down) from the model's numbers for one window. The same code for one window and for many."""
@@ -251,7 +251,7 @@ class Model:
         self.output, self._direct, self.batch_exact = "probabilities", False, False
         random = np.random.default_rng(0)
         probes = random.standard_normal((_CHUNK, *self._single[1:]), np.float32)
-        single = [self._run(probes[i:i + 1])[0] for i in range(_CHUNK)]
+        single = [self._run(probes[i:i + 1])[0].tolist() for i in range(_CHUNK)]
         if any(len(row) != self._columns for row in single):
             raise ModelError("the model does not give the same values for each window", where=str(self.path))
         found = "probabilities" if all(map(_is_distribution, single)) else "logits"
@@ -262,7 +262,7 @@ class Model:
                              where=f"{self.path}: output {worst}", remedy='say "output": "logits"')
         self._direct = self.output == "probabilities" and self._columns > 1
         if not self._fixed:
-            self.batch_exact = all(self._run(probes[:size]) == single[:size] for size in _SIZES)
+            self.batch_exact = all(self._run(probes[:size]).tolist() == single[:size] for size in _SIZES)
         for probe in probes[:8]:
             self.predict(probe.reshape(self._shape))
 
