@@ -43,7 +43,7 @@ from common.manifest import features_wanted
 from common.market import Market
 from common.model import Model
 from common.player import Player
-from common.ring import _TICK, _TOP, Books, Rows, Top
+from common.ring import Books, Rows
 from common.wire import Prediction, TickRef, make
 
 LINES = 1024  #: of a chunk, at most
@@ -64,19 +64,14 @@ class Behind(Books):
 
     def __init__(self, books: Books) -> None:
         super().__init__(books.symbols, 1, books.epoch, None)
-        self.capacity, self.ticks, self._bytes = books.capacity, books.ticks, books._bytes
+        self.capacity, self.table, self.ticks, self._bytes = books.capacity, books.table, books.ticks, books._bytes
 
     def follow(self, heads: list[TickRef]) -> None:
         """The market as of these ticks."""
         for symbol, _, seq, _, _ in heads:
             self._heads[symbol] = seq
 
-    def top(self, symbol: int) -> Top | None:
-        """As `Books.top`. Nobody writes while somebody looks, so that nothing is checked."""
-        head = self._heads[symbol]
-        if not head:
-            return None
-        return make(Top, _TOP.unpack_from(self._bytes[symbol], (head & (self.capacity - 1)) * _TICK.size))
+    top = Books.peek  #: nobody writes while somebody looks
 
 
 class History:

@@ -21,7 +21,7 @@ from common.book import CROSSED, FULL, apply_levels
 from common.captures import Lines
 from common.clock import ManualClock
 from common.compiled import direct, kernel
-from common.errors import ContractError, VenueError
+from common.errors import VenueError
 from common.events import Quote
 from common.layout import (
     ASK_PX,
@@ -37,7 +37,6 @@ from common.layout import (
     KIND_TRADE,
     RECV_NS,
     SEQ,
-    TICK_WIDTH,
     TRADE_PX,
     TRADE_QTY,
     VENUE_ID,
@@ -301,9 +300,7 @@ class Frames:
         symbols, count = self._market.symbols, len(self._market.symbols)
         self._rows, self._quotes = np.zeros((count, _WIDTH), np.int64), np.zeros((count, QUOTES, 5), np.int64)
         symbols[:] = [_Symbol(*parts) for parts in zip(symbols, self._rows, self._quotes)]
-        self._ticks, self._heads = books.ticks[0].base, books.heads
-        if self._ticks is None or self._ticks.shape != (len(books.symbols), books.capacity, TICK_WIDTH):
-            raise ContractError("books that are not in plain memory", where=f"{books.symbols}")
+        self._ticks, self._heads = books.table, books.heads
         self._out = np.zeros(_OUT, np.int64)
         self._out[:FIELDS_AT] = self._shapes.scanner.head
         self._head, self._counts = np.zeros(TRADE_QTY + 2, np.int64), np.zeros(len(_COUNTED), np.int64)

@@ -69,7 +69,7 @@ class _Ring:
 
 
 class Books(_Ring):
-    """ticks[s]: int64[capacity, TICK_WIDTH]; tick `seq` of symbol s stands in row seq % capacity."""
+    """ticks[s] = table[s]: int64[capacity, TICK_WIDTH]; tick `seq` of symbol s stands in row seq % capacity."""
 
     def __init__(self, symbols: Sequence[str], capacity: int, epoch: int, block: Block | None) -> None:
         super().__init__(symbols, capacity, epoch, block)
@@ -80,7 +80,7 @@ class Books(_Ring):
         else:
             self.heads = block.array(np.int64, (count,))
             ticks = block.array(np.int64, (count, capacity, width), _aligned(8 * count))
-        self.ticks = [ticks[s] for s in range(count)]
+        self.table, self.ticks = ticks, [ticks[s] for s in range(count)]  # of all symbols, and of each
         self._bytes = [memoryview(t).cast("B") for t in self.ticks]
         self._heads = memoryview(self.heads)
 
@@ -119,6 +119,13 @@ class Books(_Ring):
         """The newest tick; None before the first, or if it was overwritten while being read."""
         head = self._heads[symbol]
         return self.read(symbol, head) if head else None
+
+    def peek(self, symbol: int) -> Top | None:
+        """As `top`, unchecked: for the process that writes, between two ticks."""
+        head = self._heads[symbol]
+        if not head:
+            return None
+        return tuple.__new__(Top, _TOP.unpack_from(self._bytes[symbol], (head & (self.capacity - 1)) * _TICK.size))
 
     def top(self, symbol: int) -> Top | None:
         """The best prices of the newest tick; None as for `newest`. About 0.5 us."""

@@ -68,7 +68,7 @@ def features(run: Run) -> Part:
     told = _child(run, "features")
     told["all"] = _child(run, "features", *every)
     part.lines = [f"{count}: {one['ticks_per_s']:,.0f} ticks/s, median of {one['passes']} passes, best "
-                  f"{one['best']:,.0f}; {one['us_per_live_tick']:.2f} us for a tick by itself, best {one['best_us']:.2f}"
+                  f"{one['best']:,.0f}; a tick by itself {one['us_per_live_tick']:.2f} us, best {one['best_us']:.2f}"
                   for count, one in ((len(DEFAULT), told), (len(every), told["all"]))]
     part.lines.append(_JUDGED)
     whole = told["all"]

@@ -14,8 +14,7 @@ from common.backtest_frames import Frames, Tape
 from common.capture_lines import Connect, Disconnect, Header, Http, Missed, Stale, encode
 from common.captures import Lines
 from common.clock import ManualClock
-from common.errors import ContractError, VenueError
-from common.layout import BID_PX
+from common.errors import VenueError
 from common.market import COUNTERS, QUOTES, Market, State, Symbol
 from common.player import Player
 from common.ring import Books
@@ -265,14 +264,3 @@ def test_a_line_that_cannot_be_played_is_told_when_those_before_it_were_seen(rec
         assert tape.played == 2000 and moved == driven.market.counts.ticks > 200
         with pytest.raises(VenueError, match=match):
             frames.play(tape, 1024, 1024)
-
-
-def test_shared_books_are_refused(instance):
-    driven = Driven("vectrade", ("A",))
-    driven.books = Books.create(instance, ("A",), 64)
-    try:
-        with pytest.raises(ContractError, match="plain memory"):
-            Frames(driven.player, driven.clock, driven.books)
-    finally:
-        driven.books.close()
-    assert driven.market.symbols[0].book.state[BID_PX] == 0
