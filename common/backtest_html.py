@@ -7,7 +7,7 @@ from typing import Any
 
 from common.instant import to_the_second
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #f5f6f8; color: #1f2733;
        font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; }
@@ -51,19 +51,19 @@ def page(tree: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         *([f'<p class="loss">{model["in_sample"]:.0%} of the ticks are of the time that the model learnt from: what it '
            'earns there says nothing.</p>'] if model.get("in_sample") else []),
         _tiles(tree),
-        _card(pictures["equity"]), _card(pictures["positions"]),
+        card(pictures["equity"]), card(pictures["positions"]),
         "<h2>Costs and fills</h2>",
-        two(_card(pictures["costs"]), _card(pictures["markout"])),
-        _card(_fills(tree)),
+        two(card(pictures["costs"]), card(pictures["markout"])),
+        card(_fills(tree)),
         "<h2>Predictions and decisions</h2>",
-        two(_card(pictures["calibration"]), _card(pictures["decisions"])),
-        _card(_calibration(tree)),
-        "<h2>Symbols</h2>", _card(_symbols(tree)),
-        "<h2>What was run</h2>", _card(_captures(tree)),
-        _card(f"<pre>{escape(json.dumps({key: tree[key] for key in ('model', 'timing', 'config')}, indent=1))}</pre>"),
+        two(card(pictures["calibration"]), card(pictures["decisions"])),
+        card(_calibration(tree)),
+        "<h2>Symbols</h2>", card(_symbols(tree)),
+        "<h2>What was run</h2>", card(_captures(tree)),
+        card(f"<pre>{escape(json.dumps({key: tree[key] for key in ('model', 'timing', 'config')}, indent=1))}</pre>"),
     ]
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-            f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body><main>\n'
+            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body><main>\n'
             + "\n".join(body) + "\n</main></body></html>\n")
 
 
@@ -89,8 +89,8 @@ def _fills(tree: Mapping[str, Any]) -> str:
     fills, costs = tree["fills"], tree["costs"]
     rows = [["slippage against the mid at the decision", *_quality(fills["slippage_bps"])]]
     rows += [[f"markout after {tau} s", *_quality(told)] for tau, told in fills["markout_bps"].items()]
-    table = _table(["bps", "mean, by value", "median", "above 0", "fills"], rows)
-    return table + (
+    made = table(["bps", "mean, by value", "median", "above 0", "fills"], rows)
+    return made + (
         f'<p class="note">Decided to filled: {_number(fills["delay_ms"], 2)} ms on average; fees '
         f'{_bps(fills["fee_bps"])}. Adverse selection within 10 s: {_money(costs["adverse_selection_10s"])}. '
         f'{costs["without_mid"]:,} fills without a mid count as signal.</p>')
@@ -108,7 +108,7 @@ def _calibration(tree: Mapping[str, Any]) -> str:
                                                                            "ic"))]
             for name, told in tree["calibration"].items()]
     horizon = next((told["horizon_s"] for told in tree["calibration"].values()), 0)
-    return _table(heads, rows) + (
+    return table(heads, rows) + (
         f'<p class="note">Outcome: the mid {horizon:g} s later. Predictions closer together than that share most of '
         f'their outcome: about {tree["time"]["seconds"] / horizon if horizon else 0:,.0f} a symbol are independent. '
         "A Brier score below that of the base rate says more than the base rate does.</p>")
@@ -121,16 +121,16 @@ def _symbols(tree: Mapping[str, Any]) -> str:
              _money(told["turnover"]), _money(told["net"], signed=True), _money(told["fees"]),
              f"{told['position']:.8g}".replace("-", _MINUS), _number(told["spread_bps"], 3)]
             for name, told in tree["symbols"].items()]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _captures(tree: Mapping[str, Any]) -> str:
-    return _table(["capture", "bytes", "SHA-256"], [
+    return table(["capture", "bytes", "SHA-256"], [
         [told["name"], f"{told['bytes']:,}", f"<code>{told['sha256'][:32]}\u2026</code>"] for told in tree["captures"]],
         raw=2)
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], raw: int = -1) -> str:
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]], raw: int = -1) -> str:
     """A table; column `raw` holds HTML."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     lines = "".join("<tr>" + "".join(f"<td>{cell if i == raw else escape(cell)}</td>" for i, cell in enumerate(row))
@@ -138,7 +138,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], raw: int = -1) -
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def _card(content: str) -> str:
+def card(content: str) -> str:
     return f'<div class="card">{content}</div>'
 
 

@@ -8,6 +8,7 @@ and are never written anywhere.
 
 import dataclasses
 import json
+import math
 import os
 import re
 import tempfile
@@ -24,6 +25,7 @@ ENV_PREFIX = "ALPHA_"
 ENV_CONFIG = "ALPHA_CONFIG"  #: path of the configuration file, for processes that are started by others
 ENV_BOT_KEY = "ALPHA_BOT_KEY"  #: the secret sent as X-Bot-Key
 DEFAULT_FILE = "alpha.toml"
+GATEWAYS = ("vectrade", "paper", "binance-usdm", "binance-spot")  #: what common/gateways has
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?#]).*")
 
 
@@ -91,13 +93,30 @@ class Inference:
 @dataclass(frozen=True)
 class Decision:
     threshold: float = 0.03  #: no order while |p - 0.5| is below it
+    cost_aware: bool = False  #: nor while it does not earn spread, fee and slippage (common.sizing)
+    fee_bps: float = 1.0  #: of an order that takes
+    slippage_bps: float = 0.0  #: expected, one way, beyond the touch
+    move_bps: float = 0.0  #: size of the move that the model predicts; 0: volatility * sqrt(move_ticks)
+    move_ticks: float = 0.0  #: ticks of a symbol in the model's horizon
     order_notional: float = 5000.0  #: q_max, in quote currency, at full confidence
-    power: float = 1.0  #: size grows as (2|p - 0.5|) ** power
+    sizing: str = "power"  #: "linear", "power": size grows as (2|p - 0.5|) ** power, or "kelly"
+    power: float = 1.0
+    kelly_fraction: float = 0.25  #: of Kelly's size, by `capital` and the expected move
+    capital: float = 0.0  #: one budget over all symbols, which sizes are cut down to; 0: none
     vol_target_bps: float = 3.0  #: a symbol with more volatility per tick is sized down in proportion
+    inventory: float = 0.0  #: what adds to a position shrinks as (1 - share of its limit) ** inventory; 0: it does not
+    drawdown: float = 0.0  #: sizes shrink to nothing at so much below the day's best profit; 0: they do not
+    exit_on_signal: bool = False  #: leave a position once the leaning its way is below hold_threshold
+    hold_threshold: float = 0.0  #: below `threshold`: it takes more to enter than to stay
+    exit_after_s: float = 0.0  #: leave a position of that age, the model's horizon; 0: never for its age
+    stop_bps: float = 0.0  #: leave a position that lost so much against its cost; 0: no stop
+    min_hold_s: float = 0.0  #: no signal ends a position that is younger; its age and a stop do
 
 
 @dataclass(frozen=True)
 class Risk:
+    """Limits. From `max_net_notional` on a limit of 0 (an empty list) is none."""
+
     max_order_notional: float = 10_000.0
     max_position_notional: float = 25_000.0  #: per symbol, after the fill, open orders counted
     max_gross_notional: float = 80_000.0  #: over all symbols
@@ -107,11 +126,21 @@ class Risk:
     max_book_age_ms: float = 5000.0  #: of the newest tick of the symbol
     collar_bps: float = 50.0  #: limit price against the current mid
     max_daily_loss: float = 5_000.0  #: realised and unrealised; above it the executor halts
+    max_net_notional: float = 0.0  #: over all symbols, purchases less sales, open orders counted
+    max_drawdown: float = 0.0  #: below the day's best profit; above it the executor halts
+    max_open_orders: int = 0  #: of all symbols, not at their end
+    max_repeats: int = 0  #: orders of one symbol and side in repeat_window_ms
+    repeat_window_ms: float = 60_000.0
+    duplicate_window_ms: float = 0.0  #: none of the symbol's last side, quantity and price so soon after it
+    max_clock_skew_ms: float = 0.0  #: time of receipt against the venue's time, where it is known, either way
+    max_model_age_days: float = 0.0  #: since the end of its training data, which the manifest must then tell
+    allow: tuple[str, ...] = ()  #: symbols that may be traded; empty: all
+    block: tuple[str, ...] = ()  #: symbols that may not
 
 
 @dataclass(frozen=True)
 class Executor:
-    gateway: str = "vectrade"  #: "vectrade": orders over HTTP; "paper": a local book of our own
+    gateway: str = "vectrade"  #: a name of common/gateways: orders over HTTP; "paper": a local book of our own
     base_url: str = "http://127.0.0.1:8765"
     durability: str = "process"  #: journal survives a "process" crash, or a "power" loss
     journal: str = ""  #: file in the state folder; default: journal.db, or paper.db for a paper book
@@ -151,6 +180,8 @@ class Log:
 class Instrument:
     tick: str = "0.01"  #: price increment
     lot: str = "0.0001"  #: quantity increment
+    max_qty: str = "0"  #: of one order; 0: no such limit
+    min_notional: str = "0"  #: of one order; 0: no such limit
     asset_type: str = "CRYPTO"
 
 
@@ -332,9 +363,16 @@ def _check(config: Config) -> None:
             except VenueError:
                 increment = 0
             need(increment > 0, f"instruments.{symbol}.{key}", value, 'use a decimal above 0, as text: "0.01"')
+        for key in ("max_qty", "min_notional"):
+            value = getattr(instrument, key)
+            try:
+                limit = fixed.parse(value)
+            except VenueError:
+                limit = -1
+            need(limit >= 0, f"instruments.{symbol}.{key}", value, 'use a decimal, as text: "0.01"; "0": no limit')
     need(config.exchange.speed >= 0, "exchange.speed", config.exchange.speed, "use 0 or more")
-    need(config.executor.gateway in ("vectrade", "paper"), "executor.gateway", config.executor.gateway,
-         'use "vectrade" or "paper"')
+    need(config.executor.gateway in GATEWAYS, "executor.gateway", config.executor.gateway,
+         f"use one of {', '.join(GATEWAYS)}")
     need(config.executor.paper_queue in ("risk-averse", "power"), "executor.paper_queue", config.executor.paper_queue,
          'use "risk-averse" or "power"')
     need(config.monitor.sample_ms >= 0, "monitor.sample_ms", config.monitor.sample_ms, "use 0 or more")
@@ -343,4 +381,15 @@ def _check(config: Config) -> None:
     for section in (config.risk, config.decision):
         for item in dataclasses.fields(section):
             value = getattr(section, item.name)
-            need(value >= 0, f"{type(section).__name__.lower()}.{item.name}", value, "use 0 or more")
+            need(not isinstance(value, (int, float)) or 0 <= value < math.inf,
+                 f"{type(section).__name__.lower()}.{item.name}", value, "use 0 or more")
+    decision = config.decision
+    need(decision.sizing in ("linear", "power", "kelly"), "decision.sizing", decision.sizing,
+         'use "linear", "power" or "kelly"')
+    moves = decision.move_bps > 0 or decision.move_ticks > 0
+    need(moves or not decision.cost_aware, "decision.cost_aware", decision.cost_aware,
+         "set decision.move_bps or decision.move_ticks: what a trade earns depends on the move")
+    need(moves and decision.capital > 0 or decision.sizing != "kelly", "decision.sizing", decision.sizing,
+         "set decision.capital, and decision.move_bps or decision.move_ticks")
+    need(decision.hold_threshold <= decision.threshold, "decision.hold_threshold", decision.hold_threshold,
+         "use at most decision.threshold: it takes more to enter than to stay")

@@ -83,6 +83,21 @@ FAULTS = {
     "http-429": Kind("a request for a snapshot is answered with status 429 and Retry-After: `seconds`",
                      ("symbol", "seconds"), {"every": 1, "count": 1, "seconds": 1.0}),
     "http-503": Kind("a request for a snapshot is answered with status 503", ("symbol",), {"every": 1, "count": 1}),
+    "order-cut": Kind("the connection ends before an order is looked at: nothing is done", ("symbol",),
+                      {"rate": 0.01}),
+    "order-lost": Kind("an order is taken, and the connection ends without an answer", ("symbol",), {"rate": 0.01}),
+    "order-slow": Kind("an order is taken, and the answer comes `seconds` late", ("symbol", "seconds"),
+                       {"rate": 0.01, "seconds": 3.0}),
+    "order-429": Kind("an order is refused with status 429 and Retry-After: `seconds`", ("symbol", "seconds"),
+                      {"rate": 0.01, "seconds": 1.0}),
+    "order-503": Kind("an order is answered with status 503, whether it was taken or not", ("symbol", "how"),
+                      {"rate": 0.01, "how": "taken"}, ("taken", "not-taken")),
+    "order-rejected": Kind("an order is accepted, and ended by the exchange before it trades", ("symbol",),
+                           {"rate": 0.01}),
+    "fill-twice": Kind("the news of a fill is pushed twice (Binance's user stream)", ("symbol",), {"rate": 0.01}),
+    "fill-late": Kind("the news of a fill, and all that is pushed of its order after it, comes `seconds` late",
+                      ("symbol", "seconds"), {"rate": 0.01, "seconds": 1.0}),
+    "fill-lost": Kind("the news of a fill is not pushed", ("symbol",), {"rate": 0.01}),
     "slow": Kind("a snapshot arrives `seconds` late, as it was when it was asked for", ("symbol", "seconds"),
                  {"every": 1, "count": 1, "seconds": 1.0}),
 }
@@ -90,6 +105,8 @@ FAULTS = {
 _FRAMES = ("drop", "duplicate", "reorder", "checksum", "malformed", "oversized", "clock", "split", "coalesce")
 _SESSION = ("stalled", "silent", "half-open", "disconnect")
 _ANSWERS = ("http-429", "http-503", "slow")
+_ORDERS = ("order-cut", "order-lost", "order-slow", "order-429", "order-503", "order-rejected")
+_FILLS = ("fill-twice", "fill-late", "fill-lost")
 
 
 def parse(text: str) -> Fault:
@@ -182,8 +199,10 @@ class Plan:
         self._left = [fault.count or -1 for fault in faults]  # how often each may still be applied; below 0: no limit
         self._lines = 0
         self._requests = 0
+        self._orders = self._fills = 0
         self._accepts = self._schedules(0, ("storm",))
         self._answers = self._schedules(0, _ANSWERS)
+        self._of_orders, self._of_fills = self._schedules(0, _ORDERS), self._schedules(0, _FILLS)
 
     def line(self, venue: Venue) -> Line:
         """For a connection that has opened; `venue` is an object of its own."""
@@ -208,6 +227,23 @@ class Plan:
                 status = int(fault.name[5:]) if fault.name != "slow" else 0
                 return Answer(status, fault.seconds if status == 429 else 0.0, 0.0 if status else fault.seconds)
         return None
+
+    def order(self, symbol: str) -> Fault | None:
+        """What befalls a request to place an order; the first of those that are due."""
+        self._orders += 1
+        return self._first(self._of_orders, self._orders, symbol)
+
+    def fill(self, symbol: str) -> Fault | None:
+        """What befalls the news of a fill."""
+        self._fills += 1
+        return self._first(self._of_fills, self._fills, symbol)
+
+    def _first(self, schedules: Sequence[_Schedule], number: int, symbol: str) -> Fault | None:
+        due = [schedule for schedule in schedules if schedule.fault.symbol in ("", symbol) and schedule.due()]
+        if not due:
+            return None
+        self.note(due[0], 0, number, symbol, due[0].fault.how)
+        return due[0].fault
 
     def note(self, schedule: _Schedule, connection: int, frame: int, symbol: str, detail: str) -> None:
         """It has been applied."""

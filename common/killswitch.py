@@ -4,8 +4,11 @@ A file works from any process, outlives a restart of everything, the machine inc
 before each order. The executor uses it too when it halts itself, so that there is one place to look and one
 way back: `resume`. Its existence is what halts; what it says is for people.
 
-`armed.json` beside it is the opposite, for live venues only: without it nothing trades, and the executor
-removes it whenever it starts.
+`reduce.json` beside it is the milder one: while it exists, only orders that shrink a position leave; and if it says
+flatten, positions are left. The executor looks at it some fifty times a second. `resume` lifts it, too.
+
+`armed.json` is the opposite, for live venues only: without it nothing trades, and the executor removes it whenever it
+starts.
 """
 
 import json
@@ -16,13 +19,22 @@ from typing import NamedTuple
 
 from common.errors import ResourceError
 
-FILE, ARMED_FILE = "halt.json", "armed.json"
+FILE, REDUCE_FILE, ARMED_FILE = "halt.json", "reduce.json", "armed.json"
 
 
 class Halt(NamedTuple):
     who: str
     when_ns: int  #: Unix ns; 0 if the file does not say
     why: str
+
+
+class Reduction(NamedTuple):
+    """As `Halt`; with `flatten` what is held is to be left."""
+
+    who: str
+    when_ns: int
+    why: str
+    flatten: bool = False
 
 
 def halt(state_dir: Path, reason: str, who: str = "user") -> Halt:
@@ -34,26 +46,50 @@ def halt(state_dir: Path, reason: str, who: str = "user") -> Halt:
     return found
 
 
-def resume(state_dir: Path) -> Halt | None:
-    """Allow trading again; returns the halt that is lifted, None if there was none."""
-    found = state(state_dir)
-    (state_dir / FILE).unlink(missing_ok=True)
+def reduce(state_dir: Path, reason: str, who: str = "user", flatten: bool = False) -> Reduction:
+    """Let nothing leave but what shrinks a position. An earlier reason stays; to flatten may be added to it, and only
+    `resume` takes it back."""
+    found = reduction(state_dir)
+    if found is None or flatten and not found.flatten:
+        found = found._replace(flatten=True) if found else Reduction(who, time.time_ns(), reason, flatten)
+        _write(state_dir / REDUCE_FILE, found._asdict())
+    return found
+
+
+def resume(state_dir: Path) -> Halt | Reduction | None:
+    """Allow trading again; returns the halt that is lifted, or the reduction, None if there was neither."""
+    found = state(state_dir) or reduction(state_dir)
+    for name in (FILE, REDUCE_FILE):
+        (state_dir / name).unlink(missing_ok=True)
     return found
 
 
 def state(state_dir: Path) -> Halt | None:
     """The halt in force, or None."""
+    told = _read(state_dir / FILE)
+    return told and Halt(*told[:3])
+
+
+def reduction(state_dir: Path) -> Reduction | None:
+    """The reduction in force, or None."""
+    told = _read(state_dir / REDUCE_FILE)
+    return told and Reduction(*told)
+
+
+def _read(path: Path) -> tuple[str, int, str, bool] | None:
+    """(who, when, why, whether to flatten) of a file of ours, None if it is not there. One that cannot be read or
+    understood counts as there."""
     try:
-        text = (state_dir / FILE).read_text()
+        text = path.read_text()
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Halt("?", 0, f"the halt file cannot be read: {error.strerror}")
+        return "?", 0, f"{path.name} cannot be read: {error.strerror}", False
     try:
         told = json.loads(text)
-        return Halt(str(told["who"]), int(told["when_ns"]), str(told["why"]))
-    except (ValueError, KeyError, TypeError):
-        return Halt("?", 0, "the halt file says nothing that can be read")
+        return str(told["who"]), int(told["when_ns"]), str(told["why"]), told.get("flatten") is True
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "?", 0, f"{path.name} says nothing that can be read", False
 
 
 def present(path: str | Path) -> bool:

@@ -8,12 +8,13 @@ is, the journal still has the order as unfinished and the venue is asked at the 
 Monotonic times are called `now`, Unix times `wall`; both in ns.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from common.errors import VenueError
+from common.fixed import SCALE
 from common.gateways import Acked, Ended, Filled
-from common.orders import BUY, TERMINAL, Order, State, Working
+from common.orders import BUY, SELL, TERMINAL, Order, State, Working
 from common.positions import Position, to_fixed
 from common.risk import Account, Standing, exposure
 
@@ -23,12 +24,15 @@ ABSENCE_NS = 1_000_000_000  #: between the two times that a venue must say that 
 
 REMEMBERED = 1000  #: orders at their end that a late word may still concern; older ones are in the journal
 
+_NEVER = -(2**62)
 _ALIVE = (State.ACKNOWLEDGED, State.PARTLY_FILLED)
 
 
 class Ledger:
-    def __init__(self, account: Account) -> None:
-        self.account = account
+    """`repeats` is risk.max_repeats: so many orders of a symbol and side are remembered by their time."""
+
+    def __init__(self, account: Account, repeats: int = 0) -> None:
+        self.account, self._repeats = account, repeats
         self.positions: dict[str, Position] = {}
         self.orders: dict[str, Working] = {}  #: not at their end, by client id
         self.ended_lately: OrderedDict[str, Working] = OrderedDict()  #: at their end, the last few
@@ -36,7 +40,10 @@ class Ledger:
         self.standings: list[Standing] = []  #: by index in the books ring
         self.entries: list[tuple[str, tuple]] = []
         self._by_name: dict[str, Standing] = {}
-        self._exposure: dict[str, int] = {}
+        self._worth: dict[str, tuple[int, int, int]] = {}  #: exposure, low and high, as in `Standing`
+        self._entered: dict[str, int] = {}  #: when what is held was begun, monotonic
+        self._last: dict[str, tuple[int, int, int, int]] = {}  #: of the last order: time, side, quantity, price
+        self._times: dict[tuple[str, int], deque[int]] = {}  #: of the last orders of a symbol and side
 
     def restore(self, positions: Mapping[str, Position], working: Iterable[Working], wall: int) -> None:
         """Begin where the journal ended: what became of its unfinished orders is unknown until asked."""
@@ -45,6 +52,7 @@ class Ledger:
             self.orders[found.order.client_id] = found
             if found.state is not State.UNKNOWN:
                 self._advance(found, State.UNKNOWN, wall, "the executor started again")
+        self.account.open_orders = len(self.orders)
 
     def follow(self, symbols: Sequence[str], tag: int, streams: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         """Follow the stream `tag` of these symbols; `streams` holds (epoch, newest sequence ordered on)."""
@@ -53,14 +61,34 @@ class Ledger:
         for symbol in {*symbols, *self.positions, *(w.order.symbol for w in self.orders.values())}:
             self._restate(symbol)
 
+    def recall(self, recent: Iterable[tuple[str, int, int, int, int]], now: int, wall: int) -> None:
+        """Orders of an earlier life, (symbol, side, quantity, price, Unix ns), oldest first: they count wherever
+        orders in a time are limited, so that a start is no way around."""
+        for symbol, side, qty, price, at in recent:
+            then = min(now, now - (wall - at))
+            self.account.rate.take(then)
+            self._note(symbol, side, qty, price, then)
+            self._restate(symbol)
+
     # ---- an order goes out
 
     def opened(self, order: Order, mark: int, recv_ns: int, decided_ns: int) -> Working:
         """The intent of `order` is in the journal; its symbol is worth `mark`."""
-        self.marks[order.symbol] = mark
+        symbol, side, qty = order.symbol, order.side, order.qty
+        self.marks[symbol] = mark
         working = self.orders[order.client_id] = Working(order, recv_ns=recv_ns, decided_ns=decided_ns)
-        self._by_name[order.symbol].order_ns = decided_ns
-        self._restate(order.symbol)
+        self.account.open_orders = len(self.orders)
+        standing = self._by_name[symbol]
+        standing.order_ns = decided_ns
+        standing.last_side, standing.last_qty, standing.last_price = side, qty, order.price
+        if side == BUY:
+            standing.open_buy += qty
+        else:
+            standing.open_sell += qty
+        self._note(symbol, side, qty, order.price, decided_ns)
+        if self._repeats:
+            self._count_repeats(symbol, standing)
+        self._value(symbol, standing, mark)
         return working
 
     def sent(self, working: Working, wall: int) -> None:
@@ -89,7 +117,11 @@ class Ledger:
         working.fill(event.qty)
         working.fill_ids.add(event.fill_id)
         order = working.order
-        self.positions.setdefault(order.symbol, Position()).fill(order.side, event.qty, event.price, event.fee)
+        position = self.positions.setdefault(order.symbol, Position())
+        held = position.qty
+        position.fill(order.side, event.qty, event.price, event.fee)
+        if position.qty * held <= 0:  # begun, turned around or ended
+            self._entered[order.symbol] = working.decided_ns or _NEVER
         self.entries.append(("fill", (order, event.fill_id, event.qty, event.price, event.fee, working.state, wall)))
         self._settle(working)
         return True
@@ -135,9 +167,14 @@ class Ledger:
         return [working for working in self.orders.values() if not working.asking and now >= working.query_ns
                 and (working.state is State.UNKNOWN or working.state in _ALIVE or working.state is State.CANCELLING)]
 
-    def to_cancel(self) -> list[Working]:
-        """Orders that rest at the venue."""
-        return [working for working in self.orders.values() if working.state in _ALIVE]
+    def to_cancel(self, growing: bool = False) -> list[Working]:
+        """Orders that rest at the venue; with `growing` those that may make a position larger."""
+        return [working for working in self.orders.values() if working.state in _ALIVE and not (
+            growing and self._shrinks(working.order))]
+
+    def _shrinks(self, order: Order) -> bool:
+        position = self.positions.get(order.symbol)
+        return position is not None and order.side * position.qty < 0 and order.qty <= abs(position.qty)
 
     # ---- what it is worth
 
@@ -147,7 +184,7 @@ class Ledger:
         standing = self._by_name.get(symbol)
         if standing is not None:
             self._value(symbol, standing, price)
-        elif symbol in self._exposure:
+        elif symbol in self._worth:
             self._restate(symbol)
 
     def marked(self) -> bool:
@@ -185,9 +222,16 @@ class Ledger:
     def _settle(self, working: Working) -> None:
         if working.state in TERMINAL and self.orders.pop(working.order.client_id, None):
             self.ended_lately[working.order.client_id] = working
+            self.account.open_orders = len(self.orders)
             if len(self.ended_lately) > REMEMBERED:
                 self.ended_lately.popitem(last=False)
         self._restate(working.order.symbol)
+
+    def _note(self, symbol: str, side: int, qty: int, price: int, at: int) -> None:
+        """An order of the symbol was decided."""
+        self._last[symbol] = at, side, qty, price
+        if self._repeats:
+            self._times.setdefault((symbol, side), deque(maxlen=self._repeats)).append(at)
 
     def _restate(self, symbol: str) -> None:
         """The numbers of `symbol` that the checks read, anew from its orders and its position."""
@@ -205,10 +249,27 @@ class Ledger:
         standing = self._by_name.get(symbol) or Standing(0)  # nobody asks where one stands that is not followed
         standing.position, standing.open_buy, standing.open_sell = held, buys, sells
         standing.unresolved = unresolved
+        standing.order_ns, standing.last_side, standing.last_qty, standing.last_price = self._last.get(
+            symbol, (_NEVER, 0, 0, 0))
+        standing.cost, standing.entered_ns = position.average_price if held else 0, self._entered.get(symbol, _NEVER)
+        if self._repeats:
+            self._count_repeats(symbol, standing)
         self._value(symbol, standing, self.marks.get(symbol) or (position.average_price if position else 0))
 
     def _value(self, symbol: str, standing: Standing, price: int) -> None:
         """What `symbol` comes to at `price`, here and in the account."""
-        worth = exposure(standing.position, standing.open_buy, standing.open_sell, price)
-        self.account.gross += worth - self._exposure.get(symbol, 0)
-        standing.exposure = self._exposure[symbol] = worth
+        position, account = standing.position, self.account
+        worth = exposure(position, standing.open_buy, standing.open_sell, price)
+        low = (position - standing.open_sell) * price // SCALE
+        high = -((-position - standing.open_buy) * price // SCALE)  # rounded up, as `low` is rounded down
+        was, was_low, was_high = self._worth.get(symbol, (0, 0, 0))
+        account.gross += worth - was
+        account.net_low += low - was_low
+        account.net_high += high - was_high
+        standing.exposure, standing.low, standing.high = self._worth[symbol] = worth, low, high
+
+    def _count_repeats(self, symbol: str, standing: Standing) -> None:
+        """When the `repeats`-th last order of each side was decided; long ago if there were fewer."""
+        found = [self._times.get((symbol, side), ()) for side in (BUY, SELL)]
+        standing.repeat_buy_ns, standing.repeat_sell_ns = (
+            times[0] if len(times) == self._repeats else _NEVER for times in found)

@@ -22,6 +22,7 @@ from common.errors import LifeCycleError
 
 BUY, SELL = 1, -1
 SIDE_NAMES = {BUY: "BUY", SELL: "SELL"}
+SIDES = {name: side for side, name in SIDE_NAMES.items()}
 
 
 class Order(NamedTuple):
@@ -36,6 +37,7 @@ class Order(NamedTuple):
     seq: int
     order_type: str = "LIMIT"
     time_in_force: str = "IOC"
+    reduce_only: bool = False  #: can only make a position smaller; checked before it leaves, and not journaled
 
 
 def client_order_id(epoch: int, symbol: int, seq: int) -> str:
@@ -77,11 +79,23 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
 
 
+def diagram() -> str:
+    """The table above as a Mermaid state diagram, from the first state to the last."""
+    names = {state: state.value.replace(" ", "_") for state in State}
+    lines = ["stateDiagram-v2"]
+    lines += [f"    state \"{state.value}\" as {name}" for state, name in names.items() if name != state.value]
+    lines.append(f"    [*] --> {names[State.INTENT]}")
+    for state in State:
+        lines += [f"    {names[state]} --> {names[after]}" for after in State if after in TRANSITIONS[state]]
+    lines += [f"    {names[state]} --> [*]" for state in State if state in TERMINAL]
+    return "\n".join(lines) + "\n"
+
+
 class Working:
     """An order and where it stands. `filled` is the quantity of the fills that are booked."""
 
     __slots__ = ("order", "state", "venue_id", "filled", "fill_ids", "recv_ns", "decided_ns", "absent_ns",
-                 "query_ns", "asking")
+                 "query_ns", "asking", "queried")
 
     def __init__(self, order: Order, state: State = State.INTENT, venue_id: str = "", filled: int = 0,
                  recv_ns: int = 0, decided_ns: int = 0) -> None:
@@ -91,6 +105,7 @@ class Working:
         self.absent_ns = 0  #: when the venue first said that it does not know the order; 0: it has not
         self.query_ns = 0  #: when to ask the venue about it
         self.asking = False  #: asked, and not answered yet
+        self.queried = False  #: the last question was what became of it, not that it be cancelled
 
     @property
     def open_qty(self) -> int:

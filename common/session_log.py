@@ -13,7 +13,7 @@ heard, and only ever grows: it can be read while it is written, and after a kill
 last record, which is not read. Widths, names and types of the fields come from `common.layout`, `common.wire` and
 `common.decision`, and stand in session.json, so that a file can be read without this program.
 
-Folder and files are for this user alone. Size: 456 bytes a tick, 136 + 4 F a row, 133 a prediction, 332 a decision.
+Folder and files are for this user alone. Size: 456 bytes a tick, 136 + 4 F a row, 133 a prediction, 442 a decision.
 """
 
 import json

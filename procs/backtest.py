@@ -73,7 +73,7 @@ class Notes:
         self._days: dict[str, int] = {}
 
     def restore(self) -> Restored:
-        return Restored({}, [], {}, True)
+        return Restored({}, [], {}, True, [])
 
     def intent(self, order: Order, context: str, now: int) -> None:
         if order.client_id in self._known:

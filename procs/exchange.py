@@ -1,6 +1,7 @@
 """exchange: the loopback exchange. One port for WebSocket and HTTP, on which a venue's protocol is spoken.
 
-    synthetic mode   the VecTrade gateway over a seeded market (common.loopback.vectrade)
+    synthetic mode   a seeded market that takes orders, in the protocol of VecTrade (common.loopback.vectrade) or, where
+                     market.venue names one of them, of Binance usd-m or spot (common.loopback.binance_orders)
     capture mode     any venue as it was recorded (common.loopback.venue; for foreign recordings of Binance
                      common.loopback.binance, which gives every stream and snapshot as it stands in the file)
     both             GET /loopback/status; faults, if any are asked for (common.faults)
@@ -27,6 +28,7 @@ from common.config import Config, load
 from common.errors import ConfigError, ResourceError
 from common.locks import lock_file, private_folder
 from common.loopback.binance import Playback
+from common.loopback.binance_orders import SyntheticBinance
 from common.loopback.connections import Connection, Mode
 from common.loopback.record import FaultLog
 from common.loopback.vectrade import Synthetic
@@ -87,7 +89,8 @@ async def serve(config: Config, clock: Any, on_ready: Callable[[str, int], None]
 def _mode(config: Config, clock: Any, loop: Any, telemetry: Any, repeat: int) -> Mode:
     paths = [config.path(name) for name in config.exchange.captures]
     if not paths:
-        return Synthetic(config, clock, loop, telemetry)
+        kind = SyntheticBinance if config.market.venue in ("binance-usdm", "binance-spot") else Synthetic
+        return kind(config, clock, loop, telemetry)
     if captures.describe(paths).venue.startswith("binance") and not any(map(captures.header, paths)):
         if repeat != 1:
             raise ConfigError("a foreign recording is played once", where=f"repeat={repeat}",
@@ -154,6 +157,13 @@ def exchange(path: str | None, recordings: tuple[str, ...], repeat: int, disturb
       POST /api/trade/v1/bot/orders    header X-Bot-Key: "loopback", or $ALPHA_BOT_KEY where it is set
       GET, DELETE /api/trade/v1/bot/orders/ID    GET .../orders?client_order_id=X    GET .../portfolio
       Its record of orders and fills: exchange.jsonl in the state folder; restored at the next start.
+
+    \b
+    Synthetic market where market.venue is binance-usdm or binance-spot (Binance's protocol)
+      ws://HOST:PORT/stream?streams=btcusdt@depth/btcusdt@bookTicker/btcusdt@trade
+      GET /fapi/v1/exchangeInfo, depth, trades, ticker/bookTicker    spot: /api/v3/...
+      Orders: signed, key and secret "loopback", or $ALPHA_BINANCE_KEY and $ALPHA_BINANCE_SECRET where they are set
+      User stream: listenKey and /private/ws/KEY    spot: /ws-api/v3, userDataStream.subscribe.signature
 
     \b
     Recording, from the first subscriber on: of any venue, in its own protocol, snapshots included. Of Binance:

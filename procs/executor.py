@@ -5,12 +5,14 @@
     tap   decisions    what was decided, on what (common.decision): orders and refusals alike
     file  journal.db   in the state folder (paper.db for a paper book): what was meant, and what came of it
     file  halt.json    in the state folder: while it is there, nothing trades (`alpha halt`, `alpha resume`)
+    file  reduce.json  beside it: only what shrinks a position leaves (`alpha reduce`, `alpha resume`)
 
 Every prediction that is taken up ends as a decision: an order, or a refusal that names its reason. The market is
 read in the books ring at that moment. At a start, what the journal left unfinished is asked for at the venue,
 then positions are compared with the venue's; nothing trades before both are settled.
 """
 
+import json
 import logging
 import math
 from collections.abc import Callable
@@ -19,13 +21,13 @@ from pathlib import Path
 
 import click
 import numpy as np
-import orjson
 
-from common import decision, killswitch
+from common import decision, deployment, explain_context, instant, killswitch, manifest
 from common.clock import SystemClock
-from common.config import Config, load
+from common.config import Config, load, plain
 from common.decide import ALL_REASONS, OUTBOUND_REASONS, Rules, answer, wish
 from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, VenueError, WireError
+from common.exits import EXITS, Exit
 from common.fixed import text
 from common.gateways import (
     Absent,
@@ -42,13 +44,13 @@ from common.gateways import (
     create,
     is_live,
 )
-from common.journal import Journal
+from common.journal import Journal, located
 from common.layout import FLAG_VALID
 from common.ledger import ASK_AGAIN_NS, Ledger
 from common.links import DECISIONS, Network, Poller, Tap
 from common.orders import Order, State, Working
 from common.ring import Books, Top
-from common.risk import Account, Rate, Refusal
+from common.risk import ACTIVE, FLATTENING, REDUCING, Account, Rate, Refusal
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
 from common.wire import Prediction, decode
@@ -56,7 +58,9 @@ from common.wire import Prediction, decode
 COUNTERS = ("predictions", "superseded", "decisions", "orders", "acks", "fills", "cancels", "rejects", "unknowns",
             "refusals", *(f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS),
             "position", "exposure", "realised", "unrealised", "fees", "day_loss",  # gauges, 1e-8 of quote currency
-            "working", "unresolved", "halted", "armed", "reconciled")  # gauges
+            "working", "unresolved", "halted", "armed", "reconciled", "reducing",  # gauges
+            "drawdown",  # 1e-8 of quote currency
+            *(reason.lower() for reason in EXITS))  # orders that leave a position, by what they are for
 #: what lies between the stamps of a prediction, in their order, and the decision
 STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide")
 TIMERS = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
@@ -90,24 +94,28 @@ class Executor(Stage):
         self._state_dir = state_dir or config.state_dir
         self._halt_file = str(self._state_dir / killswitch.FILE)
         self._armed_file = str(self._state_dir / killswitch.ARMED_FILE)
+        self._reduce_file = str(self._state_dir / killswitch.REDUCE_FILE)
         self.books: Books | None = None
-        self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"))
+        self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"), config.risk.max_repeats)
         self._rules: list[Rules] = []
         self._tag = 0  #: of the stream in `books`
         self._streams: dict[str, list[tuple[int, int]]] = {}
         self._virgin = False
         self._halted = ""  # why, or ""
         self._halt_is_filed = False
+        self._reduction: killswitch.Reduction | None = None
+        self._model = -1 if config.risk.max_model_age_days else None  # whose date is known; None: nobody asks
         self._live = is_live(config)
         self._armed = not self._live
         self._throttled_ns = 0
         self._reconciled = self._portfolio_asked = False
         self._portfolio_ns = self._differences = 0
         self._waiting_for = ""
+        self._configuration = ""  #: by which the journal knows it
         self._settled: tuple = ()  # what telemetry shows of the state
         self._passed: list[tuple[int, ...]] = []  # of each decision its stamps, from recv_ns on
         self._untold: list[tuple] = []  # what the tap is to hear, as `decision.encode` takes it
-        self._day, self._opening = -1, 0  # UTC days since 1970, as of the last mark
+        self._day, self._opening, self._best = -1, 0, 0  # UTC days since 1970, as of the last mark; and profits
         self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
         self._poller: Poller | None = None
         self._watched = (-1, False)
@@ -122,13 +130,17 @@ class Executor(Stage):
             return False
         if self._live:
             killswitch.disarm(self._state_dir)
+        self._keep_configuration()
         found = self.journal.restore()
         self._streams, self._virgin = found.streams, found.virgin
         self.ledger.restore(found.positions, found.working, self._clock.wall_ns())
         self.gateway.restore(self.ledger.positions)
         self._attach(books)
+        self.ledger.recall(found.recent, self._clock.monotonic_ns(), self._clock.wall_ns())
         self._flush()
+        self._set_offset()
         self._look()
+        self._look_for_reduction()
         self._settle_state()
         return True
 
@@ -220,18 +232,27 @@ class Executor(Stage):
                 return
         clock, ledger, rules = self._clock.monotonic_ns, self.ledger, self._rules[symbol]
         standing, account = ledger.standings[symbol], ledger.account
+        if self._model is not None and prediction.model != self._model:
+            self._date_model(prediction.model)
         told = self._tap is not None and self._tap.wanted
         before = decision.before(standing, account) if told else None
         wish_ns, market, answer_ns = clock(), None, 0
-        verdict = wish(prediction, standing, account, rules, wish_ns)
-        if type(verdict) is int:  # worth a look at the market
+        verdict = wanted = wish(prediction, standing, account, rules, wish_ns)
+        if type(wanted) is not Refusal:  # worth a look at the market
             market, answer_ns = self.books.top(symbol), clock()
-            verdict = answer(verdict, prediction, market, standing, account, rules, answer_ns)
+            verdict = answer(wanted, prediction, market, standing, account, rules, answer_ns)
         decided = clock()
-        if epoch == standing.epoch and prediction.seq > standing.seq:
+        newest = standing.seq
+        if epoch == standing.epoch and prediction.seq > newest:
             standing.seq = prediction.seq
-        refusal = self._place(prediction, verdict, market, decided) if type(verdict) is Order else verdict
+        refusal = verdict
+        if type(verdict) is Order:
+            refusal = self._place(prediction, verdict, market, before or decision.before(standing, account), newest,
+                                  wish_ns, answer_ns, decided)
         self._count(prediction, refusal, decided)
+        if type(wanted) is Exit and refusal is None:
+            self._telemetry.add(wanted.reason.lower())
+            _log.info("leaving %s: %s, %g, limit %g", rules.symbol, *wanted)
         if told:
             self._untold.append((prediction, wish_ns, answer_ns, market, before, verdict, refusal))
 
@@ -243,11 +264,22 @@ class Executor(Stage):
         if refusal is not None:
             add("refusals")
             add(COUNTER_OF[refusal.reason])
-            if refusal.reason == "LOSS_DAILY":
+            if refusal.reason in LOSSES:
                 self._halt_for_loss(refusal)
 
     def _halt_for_loss(self, refusal: Refusal) -> None:
-        self._halt(f"the day's loss {text(refusal.value)} is above risk.max_daily_loss {text(refusal.limit)}")
+        what, key = LOSSES[refusal.reason]
+        self._halt(f"the day's {what} {text(refusal.value)} is above risk.{key} {text(refusal.limit)}")
+
+    def _date_model(self, model: int) -> None:
+        """Another model predicts: find out where the training data end of the one that trades."""
+        self._model, account = model, self.ledger.account
+        account.trained_ns = 0
+        try:
+            told = manifest.read(deployment.known(self._config)[0]).trained.get("to")
+            account.trained_ns = instant.parse(str(told), "trained.to") if told else 0
+        except (AlphaError, OSError) as error:
+            _log.error("the age of the model is not known: %s", error)
 
     def _observe(self) -> None:
         """The latency of each station, from the stamps that came with the decisions since the last time."""
@@ -271,14 +303,16 @@ class Executor(Stage):
         if records:
             self._tap.send(b"".join(records))
 
-    def _place(self, prediction: Prediction, order: Order, market: Top, decided: int) -> Refusal | None:
-        """Journal, then send. Returns why not, or None when the order is out."""
+    def _place(self, prediction: Prediction, order: Order, market: Top, before: decision.Before, newest: int,
+               wish_ns: int, answer_ns: int, decided: int) -> Refusal | None:
+        """Journal, then send. Returns why not, or None when the order is out. From `before` on it is what
+        `explain_context` keeps of the decision."""
         self._look()  # the kill switch, as of this moment
         account = self.ledger.account
         if account.barred:
             return Refusal(account.barred)
-        context = orjson.dumps({"prediction": prediction._asdict(), "market": market._asdict(),
-                                "decided_ns": decided}).decode()
+        context = explain_context.encode(prediction, market, before, newest, wish_ns, answer_ns, decided,
+                                         self._configuration)
         try:
             self.journal.intent(order, context, self._clock.wall_ns())
         except ContractError as error:
@@ -391,9 +425,11 @@ class Executor(Stage):
             return
         for working in self.ledger.to_ask(now)[:_QUESTIONS]:
             working.asking = True
-            if working.state is State.CANCELLING and self._halted:
+            if working.state is State.CANCELLING and (self._halted or self._reduction) and working.queried:
+                working.queried = False  # by turns: a venue may not say of an order at its end that it is there
                 self.gateway.cancel(working.order, working.venue_id)
             else:
+                working.queried = True
                 self.gateway.query(working.order)
         if self._reconciled or self._portfolio_asked or now < self._portfolio_ns:
             return
@@ -448,11 +484,14 @@ class Executor(Stage):
         if self._untold:
             self._tell()
         self._look()
+        self._look_for_reduction()
+        self._set_offset()
         if self.books.retired:
             self._attach_again()
-        if self._halted:
-            for working in self.ledger.to_cancel():
+        if self._halted or self._reduction:
+            for working in self.ledger.to_cancel(growing=not self._halted):
                 self.gateway.cancel(working.order, working.venue_id)
+                working.queried = False
                 self.ledger.cancelling(working, now, self._clock.wall_ns())
         self._reconcile(now)
         if now >= self._next_mark:
@@ -476,6 +515,7 @@ class Executor(Stage):
         for name, value in (("position", ledger.net_cost()), ("exposure", ledger.account.gross),
                             ("realised", realised), ("unrealised", unrealised), ("fees", fees),
                             ("day_loss", ledger.account.day_loss), ("working", len(ledger.orders)),
+                            ("drawdown", ledger.account.drawdown),
                             ("unresolved", sum(standing.unresolved for standing in ledger.standings))):
             telemetry.set(name, value)
 
@@ -487,12 +527,16 @@ class Executor(Stage):
             if opening is None:
                 opening = profit
                 self._guarded(self.journal.open_day, day, profit)
-            self._day, self._opening = number, opening
-        account = self.ledger.account
-        account.day_loss = self._opening - profit
-        limit = self._rules[0].limits.max_daily_loss
-        if account.day_loss > limit and not self._halted:
-            self._halt(f"the day's loss {text(account.day_loss)} is above risk.max_daily_loss {text(limit)}")
+            self._day, self._opening, self._best = number, opening, max(opening, profit)
+        self._best = max(self._best, profit)
+        account, limits = self.ledger.account, self._rules[0].limits
+        account.day_loss, account.drawdown = self._opening - profit, self._best - profit
+        if self._halted:
+            return
+        if account.day_loss > limits.max_daily_loss:
+            self._halt_for_loss(Refusal("LOSS_DAILY", account.day_loss, limits.max_daily_loss))
+        elif account.drawdown > limits.max_drawdown > 0:
+            self._halt_for_loss(Refusal("LOSS_DRAWDOWN", account.drawdown, limits.max_drawdown))
 
     def _attach(self, books: Books) -> None:
         self.books, self._tag = books, books.tag
@@ -530,6 +574,25 @@ class Executor(Stage):
             _log.warning("armed" if self._armed else "disarmed")
             self._settle_state()
 
+    def _look_for_reduction(self) -> None:
+        """Follow reduce.json. What leaves is unrestricted for a turn at most after it is there."""
+        present = killswitch.present(self._reduce_file)
+        if not present and self._reduction is None:
+            return
+        found = killswitch.reduction(self._state_dir) if present else None
+        if found == self._reduction:
+            return
+        if found is None:
+            _log.warning("no longer reducing")
+        elif self._reduction is None or found.flatten != self._reduction.flatten:
+            _log.warning("%s: %s (by %s)", "flattening" if found.flatten else "reducing", found.why, found.who)
+        self._reduction = found
+        self.ledger.account.mode = ACTIVE if found is None else FLATTENING if found.flatten else REDUCING
+        self._settle_state()
+
+    def _set_offset(self) -> None:
+        self.ledger.account.offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
+
     def _halt(self, why: str) -> None:
         """Stop trading, until a person resumes."""
         if self._halted:
@@ -556,20 +619,29 @@ class Executor(Stage):
             why = "something is held that has no price: its loss is not known"
         elif self._clock.monotonic_ns() < self._throttled_ns:
             state, barred, why = "ACTIVE", "RATE_VENUE", "the venue asked for a pause"
+        elif self._reduction:
+            state, barred = "REDUCING", ""
+            why = f"{'leaving all positions: ' if self._reduction.flatten else ''}{self._reduction.why}"
         else:
             state, barred, why = "ACTIVE", "", ""
         self.ledger.account.barred = barred
-        settled = state, why, self._halted, self._armed, self._reconciled
+        settled = state, why, self._halted, self._armed, self._reconciled, self._reduction
         if settled == self._settled:
             return
         self._settled, telemetry = settled, self._telemetry
         telemetry.set("halted", int(bool(self._halted)))
         telemetry.set("armed", int(self._armed))
+        telemetry.set("reducing", self.ledger.account.mode)
         telemetry.set("reconciled", int(self._reconciled))
         telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, "state": state,
                         "why": why})
 
     # ---- the journal
+
+    def _keep_configuration(self) -> None:
+        """What decisions are made by, once in the journal, so that each order can name it."""
+        self._configuration = self.journal.configured(
+            json.dumps(plain(self._config), sort_keys=True), self._clock.wall_ns())
 
     def _flush(self) -> bool:
         """Write what memory knows; what cannot be written is kept, and nothing trades meanwhile."""
@@ -595,6 +667,8 @@ class Executor(Stage):
             return None
 
 
+#: the losses that halt: what they are called, and their limit
+LOSSES = {"LOSS_DAILY": ("loss", "max_daily_loss"), "LOSS_DRAWDOWN": ("drawdown", "max_drawdown")}
 #: the counter of each reason
 COUNTER_OF = {reason: f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS}
 
@@ -609,7 +683,7 @@ def executor(path: str | None) -> None:
     Sends     orders over HTTP, or to a local paper book: [executor] gateway.
     Memory    reads the books ring.
     Tap       alpha tap decisions
-    Files     journal.db in the state folder; and halt.json there, which stops it.
+    Files     journal.db in the state folder; and halt.json and reduce.json there, which stop or restrain it.
     Key       $ALPHA_BOT_KEY; a loopback exchange needs none.
     Starts in any order: it waits for the books ring, and for the venue before it trades.
     """
@@ -621,7 +695,6 @@ def executor(path: str | None) -> None:
 def _build(config: Config, network: Network, telemetry: Telemetry) -> Executor:
     clock = SystemClock()
     gateway = create(config, clock)
-    name = config.executor.journal or ("paper.db" if gateway.name == "paper" else "journal.db")
-    journal = Journal.open(config.state_dir / name, config.executor.durability)
+    journal = Journal.open(located(config), config.executor.durability)
     return Executor(config, clock, telemetry, network.pull("predictions"), gateway, journal,
                     tap=network.tap(DECISIONS, "executor") if config.tap.enabled else None)

@@ -1,4 +1,4 @@
-"""halt, resume and arm: the kill switch and the safety catch, from any terminal."""
+"""halt, reduce, flatten, resume and arm: the kill switch, its milder forms and the safety catch, from any terminal."""
 
 import getpass
 import json
@@ -8,10 +8,13 @@ import time
 
 import click
 
-from common import killswitch
-from common.config import load
+from common import guard, killswitch
+from common.clock import SystemClock
+from common.config import Config, load, told
+from common.errors import AlphaError
 from common.gateways import is_live
 from common.overview import Overview
+from common.risk import FLATTENING, REDUCING
 from common.stage import exit_on_error
 
 _PATIENCE_S = 2.0
@@ -26,15 +29,64 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
 
     The switch is a file that the executor looks at before each order, so it holds for an executor that is
     restarted, too. Exit code 0 if the executor confirms, 1 if it does not within two seconds: the switch is
-    set all the same, and a stage that hangs must be looked at.
+    set all the same, and a stage that hangs must be looked at. Working orders are then cancelled from here: those
+    that the journal does not know at their end are asked for at the venue, with the keys of this terminal, and what
+    became of each is told.
     """
     with exit_on_error():
         config = load(path)
         found = killswitch.halt(config.state_dir, reason, _who())
-        confirmed = _await(config.instance.name, 1)
-        _tell(as_json, {"halted": True, "why": found.why, "who": found.who, "confirmed": confirmed},
-              f"halted: {found.why}" + ("" if confirmed else
-                                        "; no executor confirms it: none runs, or it hangs (alpha status)"))
+        fields = {"halted": True, "why": found.why, "who": found.who,
+                  "confirmed": _await(config.instance.name, halted=1)}
+        lines = [f"halted: {found.why}"]
+        if not fields["confirmed"]:
+            lines[0] += "; no executor confirms it: none runs, or it hangs (alpha status)"
+            outcomes, problem = _cancel(config)
+            fields |= {"orders": [outcome._asdict() for outcome in outcomes], "problem": problem}
+            lines += [f"  {one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}"
+                      for one in outcomes]
+            if problem:
+                lines.append(f"  working orders could not be cancelled from here: {problem}")
+        _tell(as_json, fields, "\n".join(lines))
+    sys.exit(0 if fields["confirmed"] else 1)
+
+
+@click.command()
+@click.argument("reason", default="by hand")
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def reduce(reason: str, path: str | None, as_json: bool) -> None:
+    """Let only orders leave that shrink a position, until `alpha resume`.
+
+    Working orders that might make one larger are cancelled. Exit code 0 if the executor confirms, 1 if it does not
+    within two seconds: it will reduce as soon as it looks.
+    """
+    _reduce(reason, path, as_json, flatten=False)
+
+
+@click.command()
+@click.argument("reason", default="by hand")
+@click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def flatten(reason: str, path: str | None, as_json: bool) -> None:
+    """Leave every position, and let nothing else leave, until `alpha resume`.
+
+    A position is left with the next prediction of its symbol, at the touch, by orders of at most
+    risk.max_order_notional, inside all limits; one of a symbol without predictions stays. Exit code 0 if the executor
+    confirms that it does so, 1 if it does not within two seconds; `alpha position` shows what is still held.
+    """
+    _reduce(reason, path, as_json, flatten=True)
+
+
+def _reduce(reason: str, path: str | None, as_json: bool, flatten: bool) -> None:
+    with exit_on_error():
+        config = load(path)
+        found = killswitch.reduce(config.state_dir, reason, _who(), flatten)
+        confirmed = _await(config.instance.name, reducing=FLATTENING if found.flatten else REDUCING)
+        _tell(as_json, {"reducing": True, "flatten": found.flatten, "why": found.why, "who": found.who,
+                        "confirmed": confirmed},
+              f"{'flattening' if found.flatten else 'reducing'}: {found.why}" + (
+                  "" if confirmed else "; no executor confirms it: none runs, or it hangs (alpha status)"))
     sys.exit(0 if confirmed else 1)
 
 
@@ -42,11 +94,12 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume(path: str | None, as_json: bool) -> None:
-    """Lift the kill switch. Exit code 0 if the executor confirms that it trades again, 1 if not."""
+    """Lift the kill switch, and what `reduce` and `flatten` have set. Exit code 0 if the executor confirms that it
+    trades again, 1 if not."""
     with exit_on_error():
         config = load(path)
         lifted = killswitch.resume(config.state_dir)
-        confirmed = _await(config.instance.name, 0)
+        confirmed = _await(config.instance.name, halted=0, reducing=0)
         _tell(as_json, {"halted": not confirmed, "lifted": lifted._asdict() if lifted else None},
               (f"lifted: {lifted.why}" if lifted else "nothing was halted")
               + ("" if confirmed else "; the executor does not confirm that it trades (alpha status)"))
@@ -74,16 +127,26 @@ def _who() -> str:
         return f"uid {os.getuid()}"
 
 
-def _await(instance: str, halted: int) -> bool:
-    """Whether a living executor says so within two seconds."""
+def _await(instance: str, **gauges: int) -> bool:
+    """Whether a living executor shows these within two seconds."""
     end = time.monotonic() + _PATIENCE_S
     overview = Overview(instance)
     while time.monotonic() < end:
         overview.refresh()
-        if overview.ready("executor") and overview.get("executor", "halted") == halted:
+        if overview.ready("executor") and all(
+                overview.get("executor", name) == value for name, value in gauges.items()):
             return True
         time.sleep(0.02)
     return False
+
+
+def _cancel(config: Config) -> tuple[list[guard.Outcome], str]:
+    """Cancel working orders without the executor, by the configuration that it was started with. Returns what became
+    of them, and what stood in the way."""
+    try:
+        return guard.cancel_working(told(config, "executor"), SystemClock()), ""
+    except AlphaError as error:
+        return [], str(error)
 
 
 def _tell(as_json: bool, fields: dict, text: str) -> None:

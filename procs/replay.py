@@ -58,8 +58,9 @@ _TURN_NS = 250_000_000  # between looks at positions and their loss; live it is 
 
 
 class _Executor(executor_stage.Executor):
-    """The executor without what means nothing on a recorded clock: its latencies, which cost a third of its turn, and
-    looks at a kill switch that nobody else can reach. What it is given and decides is counted turn by turn."""
+    """The executor without what means nothing on a recorded clock: its latencies, which cost a third of its turn, looks
+    at a kill switch that nobody else can reach, and what its journal would need if it were kept. What it is given and
+    decides is counted turn by turn."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -68,7 +69,7 @@ class _Executor(executor_stage.Executor):
     def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
         reason = refusal.reason if refusal else ""
         self._counted[reason] += 1
-        if reason == "LOSS_DAILY":
+        if reason in executor_stage.LOSSES:
             self._halt_for_loss(refusal)
 
     def _observe(self) -> None:
@@ -82,6 +83,12 @@ class _Executor(executor_stage.Executor):
         counted.clear()
 
     def _look(self) -> None:
+        pass
+
+    def _look_for_reduction(self) -> None:
+        pass
+
+    def _keep_configuration(self) -> None:
         pass
 
 

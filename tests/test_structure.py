@@ -11,13 +11,15 @@ MODULES = sorted(path for folder in ("common", "procs", "models") for path in (R
 STAGES = {"exchange", "ingest", "feature", "inference", "executor", "monitor"}
 #: a library that talks to the outside, and the only modules that may import it
 OWNERS = {"zmq": {"common/links.py"}, "multiprocessing": {"common/shm.py"}, "onnxruntime": {"common/model.py"},
-          "matplotlib": {"common/capture_plot.py", "common/backtest_plot.py"}, "sqlite3": {"common/journal.py"}}
+          "matplotlib": {"common/capture_plot.py", "common/backtest_plot.py", "common/explain_plot.py"},
+          "sqlite3": {"common/journal.py"}}
 #: modules of the pure core: no sockets, no clock, no files
 PURE = {"backoff", "backtest_report", "book", "calibration", "capture_lines", "decide", "decision", "dispatch",
-        "drift", "events", "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow",
-        "feature_kernel_state", "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds",
-        "labels", "layout", "ledger", "market", "matching", "orders", "outcomes", "player", "positions", "queue_model",
-        "risk", "scan", "sizing", "skew", "synthetic", "wire"}
+        "drift", "events", "exits", "explain", "explain_context", "explain_day", "explain_day_html", "explain_text",
+        "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow", "feature_kernel_state",
+        "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds", "journal_log", "labels",
+        "layout", "ledger", "market", "matching", "orders", "outcomes", "player", "positions", "queue_model", "risk",
+        "scan", "signing", "sizing", "skew", "synthetic", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
 IMPURE = {"socket", "ssl", "time", "asyncio", "threading", "subprocess", "sqlite3", "zmq", "pathlib"}

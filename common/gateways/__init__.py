@@ -1,4 +1,4 @@
-"""Order gateways: one file per way to a venue, found here by its name.
+"""Order gateways: one file per way to a venue, found here by the first word of its name.
 
 A gateway never blocks. What it is asked for it queues; `work` moves it on and returns what has become known, as
 events. It keeps no opinion about an order: the executor's journal does. Three rules bind every gateway:
@@ -22,8 +22,6 @@ from common.config import Config
 from common.orders import Order, State
 from common.positions import Position
 from common.ring import Books
-
-GATEWAYS = ("vectrade", "paper")
 
 
 class Acked(NamedTuple):
@@ -151,6 +149,6 @@ def is_live(config: Config) -> bool:
 
 
 def create(config: Config, clock, environ: Mapping[str, str] = os.environ) -> Gateway:
-    """The gateway that the configuration names."""
-    module = importlib.import_module(f"common.gateways.{config.executor.gateway}")
+    """The gateway that the configuration names; the markets of one venue share a file."""
+    module = importlib.import_module(f"common.gateways.{config.executor.gateway.partition('-')[0]}")
     return module.create(config, clock, environ)

@@ -26,7 +26,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from common.events import Venue
-from common.faults import Line, Outcome, Plan
+from common.faults import Fault, Line, Outcome, Plan
 
 MAX_HEAD = 16 * 1024  #: bytes of a request's head
 MAX_BODY = 64 * 1024  #: bytes of a request's body, or of a client's message
@@ -108,6 +108,19 @@ class Mode:
             wait = [("Retry-After", f"{answer.retry_after_s:.0f}")] if answer.retry_after_s else []
             call.refuse(answer.status, "FAULT", "refused by a fault that was asked for", *wait)
         return answer.status > 0
+
+    def beset(self, call: HttpCall, symbol: str) -> Fault | None:
+        """The fault that befalls this request for an order, if any. One that only concerns the answer is dealt with
+        here; what is to be done instead of the order is left to the caller."""
+        fault = self.plan.order(symbol) if self.plan is not None else None
+        if fault is None:
+            return None
+        if fault.name == "order-slow":
+            call.delay_s = fault.seconds
+        call.lost = fault.name == "order-lost"
+        if fault.name == "order-cut":
+            call.hang_up()
+        return fault
 
     def closed(self, client: Client) -> None:
         self.clients.discard(client)
@@ -233,6 +246,7 @@ class Client:
         self._bytewise = False  # what waits leaves piece by piece
         self._pieces: deque[bytes] = deque()  # each a write in a turn of its own
         self.channels: dict[str, Any] = {}
+        self.path = ""  #: that it asked for
         self.name = "{}:{}".format(*transport.get_extra_info("peername")[:2])
 
     def received(self, data: bytes) -> None:
@@ -257,6 +271,7 @@ class Client:
             self._protocol.send_response(self._protocol.reject(404, f"no WebSocket at {path}\n"))
             return
         self._protocol.send_response(self._protocol.accept(request))
+        self.path = path
         self._write_protocol()
         if self._protocol.state is State.OPEN:
             log.info("client %s connected", self.name)
@@ -398,6 +413,10 @@ class HttpServer:
         self._deaf = True
         self._mode.loop.call_later(1.0, self._transport.close)
 
+    def hang_up(self) -> None:
+        self._deaf = True
+        self._transport.abort()
+
     def answer_later(self, delay_s: float, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
         self._mode.later(self._mode.loop.time() + delay_s, lambda: self.answer(status, body, headers))
 
@@ -429,11 +448,18 @@ class HttpCall:
         self.headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         self.body = body
         self.delay_s = 0.0  #: how late the answer leaves
+        self.lost = False  #: it does not leave at all, and the connection ends
+
+    def hang_up(self) -> None:
+        """End the connection without an answer."""
+        self._server.hang_up()
 
     def answer(self, status: int, content: Any, *headers: tuple[str, str]) -> None:
         """`content`: JSON as bytes, or what becomes it."""
         body = content if isinstance(content, bytes) else orjson.dumps(content)
-        if self.delay_s:
+        if self.lost:
+            self.hang_up()
+        elif self.delay_s:
             self._server.answer_later(self.delay_s, status, body, list(headers))
         else:
             self._server.answer(status, body, list(headers))

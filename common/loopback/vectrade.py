@@ -108,6 +108,17 @@ class Synthetic(Mode):
 
     def _publish(self, steps: list[Step]) -> None:
         """Tells the subscribers, then lets resting orders see it."""
+        self._spread(steps)
+        for step in steps:
+            name = self.market.symbols[step.symbol]
+            if self.matching.working.get(name):
+                prints = [(price, qty) for _, price, qty in step.trades]
+                plan = self.matching.on_market(name, self._book(step.symbol), prints, self._now_ms())
+                with self._patience():
+                    self._execute(plan)
+
+    def _spread(self, steps: list[Step]) -> None:
+        """Tells the subscribers."""
         market = self.market
         for step in steps:
             books, trades, _ = self._by_symbol[step.symbol]
@@ -121,21 +132,18 @@ class Synthetic(Mode):
             if tickers and self._tops[symbol] != (top := market.books[symbol].top()):
                 self._tops[symbol] = top
                 self.send_framed(tickers, framed(market.ticker(symbol)))
-        for step in steps:
-            name = market.symbols[step.symbol]
-            if self.matching.working.get(name):
-                prints = [(price, qty) for _, price, qty in step.trades]
-                plan = self.matching.on_market(name, self._book(step.symbol), prints, self._now_ms())
-                with self._patience():
-                    self._execute(plan)
 
     def _heartbeat(self) -> None:
         self.later(self.loop.time() + 1.0, self._heartbeat)
-        beat = framed(orjson.dumps({"type": "heartbeat", "timestamp": self._now_ms()}))
-        self.send_framed(self.clients, beat)
+        self._beat()
         with self._patience():
             self._execute(self.matching.expire(self._now_ms()))
         self.flush()
+
+    def _beat(self) -> None:
+        """What every client is told each second."""
+        beat = framed(orjson.dumps({"type": "heartbeat", "timestamp": self._now_ms()}))
+        self.send_framed(self.clients, beat)
 
     @contextlib.contextmanager
     def _patience(self) -> Iterator[None]:
@@ -224,10 +232,26 @@ class Synthetic(Mode):
         if wait := self._orders.wait(self.loop.time()):
             return call.refuse(429, "TOO_MANY_ORDERS", "above orders_per_minute", ("Retry-After", str(wait)))
         symbol = self.market.symbols.index(request.symbol)
+        fault = self.beset(call, request.symbol)
+        name = fault.name if fault is not None else ""
+        if name == "order-cut":
+            return
+        if name == "order-429":
+            return call.refuse(429, "FAULT", "refused by a fault", ("Retry-After", f"{fault.seconds:.0f}"))
+        if name == "order-503" and fault.how == "not-taken":
+            return call.refuse(503, "FAULT", "nothing was done")
         plan = self.matching.submit(request, self._book(symbol), self.market.books[symbol].last, self._now_ms(),
                                     self._marks())
+        if name == "order-rejected":
+            plan = Plan(plan.events[:1], [])
         self._execute(plan)
-        call.answer(201, self.matching.orders[plan.events[0].order_id].as_dict())
+        order = self.matching.orders[plan.events[0].order_id]
+        if name == "order-503":
+            call.refuse(503, "FAULT", "it may have been taken")
+        else:
+            call.answer(201, order.as_dict())
+        if name == "order-rejected" and not order.final:
+            self._execute(self.matching.cancel(order, self._now_ms(), "REJECTED_LATE"))
 
     def _list(self, call: HttpCall) -> None:
         """The order with a client order id, or all that are not final."""
@@ -263,10 +287,15 @@ class Synthetic(Mode):
         self._record.append(plan.events)
         for event in plan.events:
             self.matching.apply(event)
+        self._applied(plan)
         for name, kinds in (("orders", (Accepted, Rejected)), ("fills", Filled), ("rejected", Rejected)):
             self.telemetry.add(name, sum(isinstance(event, kinds) for event in plan.events))
         self._publish([self.market.take(self.market.symbols.index(symbol), buy, levels, printed)
                        for symbol, buy, levels, printed in plan.taken])
+
+
+    def _applied(self, plan: Plan) -> None:
+        """What has become of orders, for a protocol that pushes it."""
 
 
 def _increment(config: Config, symbol: str, name: str) -> int:

@@ -8,16 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import Config, Decision, Executor, Instrument, Market, Risk
-from common.decide import ALL_REASONS, Rules, decide, propose
+from common.decide import ALL_REASONS, Rules, decide, propose, wish
+from common.exits import EXITS, Exit
 from common.fixed import SCALE
 from common.layout import FLAG_VALID
 from common.orders import BUY, SELL, Order, client_order_id
 from common.ring import Top
-from common.risk import Account, Rate, Refusal, Standing
+from common.risk import FLATTENING, REDUCING, Account, Rate, Refusal, Standing
 from common.wire import Prediction
 
 NOW = 10**12
-CONFIG = Config(instruments={"X": Instrument(lot="0.001")})
+CONFIG = Config(instruments={"X": Instrument(tick="0.001", lot="0.001")})
 RULES = Rules.of(CONFIG, "X")
 BOOK = Top(5, FLAG_VALID, NOW - 1000, NOW - 900, 9999 * SCALE // 100, 5 * SCALE, 10001 * SCALE // 100, 7 * SCALE)
 
@@ -132,3 +133,187 @@ def test_turning_a_position_around_is_not_reducing_it():
     assert decide(sale, BOOK, standing, account, rules, NOW).reason == "NOTIONAL_POSITION"
     standing.position = 80 * SCALE
     assert decide(sale, BOOK, standing, account, rules, NOW).side == SELL, "less is held after it than before"
+
+
+def rules_of(risk: Risk = Risk(), **decision) -> Rules:
+    return Rules.of(dataclasses.replace(CONFIG, risk=risk, decision=Decision(**decision)), "X")
+
+
+def holding(position: int, **more) -> tuple[Standing, Account]:
+    """`position` units of the symbol, bought or sold at 100 ten seconds ago."""
+    standing, account = world()
+    standing.position, standing.cost, standing.entered_ns = position * SCALE, 100 * SCALE, NOW - 10 * 10**9
+    standing.exposure = account.gross = abs(position) * 100 * SCALE
+    for name, value in more.items():
+        setattr(account if name in account.__slots__ else standing, name, value)
+    return standing, account
+
+
+NARROW = BOOK._replace(bid=9_999_500_000, ask=10_000_500_000)  # 0.5 bps each side of 100
+
+
+def seen(p_up: float, **changes) -> Prediction:
+    """A prediction that saw the narrow market."""
+    return prediction(p_up, bid=NARROW.bid, ask=NARROW.ask, **changes)
+
+
+def test_a_trade_must_earn_spread_and_fee_on_the_market_that_was_seen_and_on_that_which_is():
+    rules = rules_of(cost_aware=True, fee_bps=1.0, move_bps=10.0)  # from 0.15 on
+    refusal = decide(seen(0.64), NARROW, *world(), rules, NOW)
+    assert refusal.reason == "SIGNAL_COST" and (refusal.value, refusal.limit) == (
+        pytest.approx(0.14), pytest.approx(0.15))
+    assert decide(seen(0.66), NARROW, *world(), rules, NOW).side == BUY
+    assert decide(seen(0.34), NARROW, *world(), rules, NOW).side == SELL
+    wider = NARROW._replace(ask=10_002_500_000)  # 1.5 bps
+    refusal = decide(seen(0.66), wider, *world(), rules, NOW)
+    assert refusal == ("SIGNAL_COST", pytest.approx(0.16), pytest.approx(0.25, rel=1e-3))
+    assert decide(seen(0.52), None, *world(), rules, NOW).reason == "SIGNAL_WEAK", "the threshold stands beside it"
+    assert decide(prediction(0.99, bid=0, ask=0), NARROW, *world(), rules, NOW).reason == "SIGNAL_COST"
+
+
+def test_three_classes_are_held_against_the_same_costs():
+    rules = rules_of(cost_aware=True, fee_bps=1.0, move_bps=10.0)
+    assert decide(seen(0.5, p_down=0.18), NARROW, *world(), rules, NOW).side == BUY
+    assert decide(seen(0.5, p_down=0.22), NARROW, *world(), rules, NOW).reason == "SIGNAL_COST"
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_it_takes_more_to_enter_than_to_stay(way):
+    rules = rules_of(threshold=0.1, exit_on_signal=True, hold_threshold=0.02, min_hold_s=5.0)
+    def told(leaning: float, held: int, **more):
+        return decide(seen(0.5 + way * leaning), NARROW, *holding(way * held, **more), rules, NOW)
+
+    assert told(0.05, 0).reason == told(0.05, 10).reason == "SIGNAL_WEAK", "neither entered nor left"
+    left = told(0.01, 10)
+    assert (left.side, left.qty, left.reduce_only) == (-way, 10 * SCALE, True)
+    assert told(0.01, 10, entered_ns=NOW - 10**9).reason == "SIGNAL_WEAK"
+    young = told(-0.2, 10, entered_ns=NOW - 10**9)
+    assert young == ("SIGNAL_HOLD", 10**9, 5 * 10**9), "too young to be turned around"
+    turned = told(-0.2, 10)
+    assert (turned.side, turned.qty, turned.reduce_only) == (-way, 10 * SCALE, True), "left, before it is turned around"
+    assert told(0.2, 10).side == way and not told(0.2, 10).reduce_only
+
+
+@pytest.mark.parametrize("way", [1, -1])
+@pytest.mark.parametrize("decision, reason", [
+    (dict(exit_after_s=10.0), "EXIT_HORIZON"), (dict(stop_bps=100.0), "EXIT_STOP"),
+    (dict(exit_on_signal=True), "EXIT_SIGNAL")])
+def test_what_is_held_is_left(decision, reason, way):
+    rules = rules_of(**decision)
+    p_up = 0.5 + way * (-0.01 if reason == "EXIT_SIGNAL" else 0.4)
+    cost = 100 * SCALE + way * 2 * SCALE  # 2 % lost
+    standing, account = holding(way * 10, cost=cost)
+    wanted = wish(seen(p_up), standing, account, rules, NOW)
+    assert type(wanted) is Exit and wanted.reason == reason in EXITS
+    order = decide(seen(p_up), NARROW, standing, account, rules, NOW)
+    assert (order.side, order.qty, order.reduce_only) == (-way, 10 * SCALE, True)
+    assert order.price == (NARROW.bid if way > 0 else NARROW.ask)
+
+
+def test_one_order_leaves_as_much_as_it_may_and_not_what_is_being_left_already():
+    rules = rules_of(stop_bps=1.0, risk=Risk(max_order_notional=1000.0))
+    order = decide(seen(0.9), NARROW, *holding(50, cost=200 * SCALE), rules, NOW)
+    assert order.qty * order.price <= 1000 * SCALE**2 < (order.qty + rules.lot) * order.price
+    order = decide(seen(0.9), NARROW, *holding(5, cost=200 * SCALE, open_sell=3 * SCALE), rules, NOW)
+    assert order.qty == 2 * SCALE
+    refusal = decide(seen(0.9), NARROW, *holding(5, cost=200 * SCALE, open_sell=5 * SCALE), rules, NOW)
+    assert refusal == ("REDUCE_ONLY", 0, 0)
+
+
+def test_while_reducing_only_what_shrinks_a_position_leaves_and_it_never_turns_around():
+    for held, p_up in ((0, 0.9), (0, 0.1), (10, 0.9), (-10, 0.1)):
+        assert decide(prediction(p_up), BOOK, *holding(held, mode=REDUCING), RULES, NOW).reason == "REDUCE_ONLY"
+    sale = decide(prediction(0.1), BOOK, *holding(10, mode=REDUCING), RULES, NOW)
+    assert (sale.side, sale.qty, sale.reduce_only) == (SELL, 10 * SCALE, True)
+    part = decide(prediction(0.1), BOOK, *holding(100, mode=REDUCING), RULES, NOW)
+    assert part.qty == decide(prediction(0.1), BOOK, *holding(100), RULES, NOW).qty < 100 * SCALE
+
+
+def test_flattening_leaves_whatever_is_held_whatever_is_predicted():
+    for held, p_up in ((10, 0.9), (10, 0.5), (10, math.nan), (-10, 0.1)):
+        order = decide(prediction(p_up), BOOK, *holding(held, mode=FLATTENING), RULES, NOW)
+        assert (order.side * held, order.qty, order.reduce_only) == (-abs(held), 10 * SCALE, True)
+    assert decide(prediction(0.9), BOOK, *holding(0, mode=FLATTENING), RULES, NOW).reason == "REDUCE_ONLY"
+
+
+def test_one_capital_serves_all_symbols():
+    rules = rules_of(capital=6_000.0)
+    whole = decide(seen(0.9), NARROW, *world(), rules, NOW)
+    rest = decide(seen(0.9), NARROW, *holding(0, gross=5_000 * SCALE), rules, NOW)
+    assert rest.qty < whole.qty and 999 * SCALE < rest.qty * rest.price // SCALE <= 1000 * SCALE
+    spent = decide(seen(0.9), NARROW, *holding(0, gross=6_000 * SCALE), rules, NOW)
+    assert spent == ("CAPITAL_SPENT", 6_000 * SCALE, 6_000 * SCALE)
+    smaller = decide(seen(0.1), NARROW, *holding(60, gross=9_000 * SCALE), rules, NOW)
+    assert smaller.side == SELL, "what shrinks a position may pass"
+
+
+def test_a_position_near_its_limit_is_added_to_in_smaller_steps():
+    rules = rules_of(inventory=1.0)
+    assert decide(seen(0.9), NARROW, *holding(0), rules, NOW).qty == 2 * decide(
+        seen(0.9), NARROW, *holding(125), rules, NOW).qty  # 12,500 of 25,000
+    assert decide(seen(0.1), NARROW, *holding(125), rules, NOW).qty == decide(
+        seen(0.1), NARROW, *holding(0), rules, NOW).qty
+
+
+def test_what_shrinks_to_nothing_says_why():
+    rules = rules_of(inventory=1.0, drawdown=100.0)
+    assert decide(seen(0.9), NARROW, *holding(250), rules, NOW) == ("SIGNAL_SHRUNK", 1.0, 1.0)
+    assert decide(seen(0.9), NARROW, *holding(0, drawdown=100 * SCALE), rules, NOW) == (
+        "SIGNAL_SHRUNK", 100 * SCALE, 100 * SCALE)
+    rules = rules_of(sizing="kelly", capital=1e6, move_bps=10.0, fee_bps=1.0)
+    assert decide(seen(0.64), NARROW, *world(), rules, NOW) == (
+        "SIGNAL_COST", pytest.approx(0.14), pytest.approx(0.15))
+
+
+decisions = st.fixed_dictionaries(dict(
+    threshold=st.sampled_from([0.0, 0.05]), cost_aware=st.booleans(), fee_bps=st.floats(0, 5),
+    move_bps=st.floats(1, 50), sizing=st.sampled_from(["linear", "power", "kelly"]),
+    kelly_fraction=st.floats(0.001, 1), capital=st.sampled_from([0.0, 20_000.0, 60_000.0]),
+    inventory=st.floats(0, 2), drawdown=st.sampled_from([0.0, 500.0]),
+    exit_on_signal=st.booleans(), exit_after_s=st.sampled_from([0.0, 5.0, 20.0]),
+    stop_bps=st.sampled_from([0.0, 5.0]), min_hold_s=st.sampled_from([0.0, 5.0, 20.0])))
+
+
+@given(decisions, st.floats(-0.5, 0.5), st.floats(0, 20), st.integers(-300, 300), st.integers(0, 20),
+       st.integers(0, 50_000), st.sampled_from([0, 0, REDUCING, FLATTENING]), st.integers(0, 600), st.integers(-30, 30))
+def test_it_is_symmetric_and_never_above_any_limit_whatever_is_switched_on(
+        decision, leaning, vol, held, pending, others, mode, lost, cost):
+    """The mirrored world, in which what was bought is sold: its book lies as far below 1e9 as this one above."""
+    risk = Risk(max_net_notional=70_000.0)
+    rules = rules_of(risk=risk, **decision)
+
+    def verdict(way: int):
+        standing, account = holding(way * held, mode=mode, drawdown=lost * SCALE)
+        standing.open_buy, standing.open_sell = (pending * SCALE, 0)[::way]
+        standing.cost += way * cost * SCALE // 100
+        standing.exposure = (abs(held) + pending) * 100 * SCALE
+        account.gross = standing.exposure + others * SCALE
+        return decide(seen(0.5 + way * leaning, vol=vol), NARROW, standing, account, rules, NOW)
+
+    one, other = verdict(1), verdict(-1)
+    if type(one) is Refusal:
+        assert type(other) is Refusal and one.reason == other.reason
+        return
+    # quantities differ as the two prices do, by a basis point
+    assert type(other) is Order and other.side == -one.side and other.reduce_only == one.reduce_only
+    assert abs(one.qty - other.qty) <= max(one.qty, other.qty) * 2e-4 + 2 * rules.lot
+    working = pending if one.side == BUY else 0
+    after = abs(held * SCALE + one.side * (working * SCALE + one.qty)) * one.price // SCALE
+    before = abs(held) * one.price
+    assert one.qty * one.price <= risk.max_order_notional * SCALE**2
+    if one.reduce_only:
+        assert held * one.side < 0 and one.qty <= abs(held) * SCALE - working * SCALE
+    elif after > before:
+        assert after <= 25_000 * SCALE and after + others * SCALE <= 80_000 * SCALE
+        assert not decision["capital"] or after + others * SCALE <= decision["capital"] * SCALE
+    if mode:
+        assert one.reduce_only
+
+
+@given(decisions, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(-200, 200))
+def test_more_confidence_never_gives_a_smaller_order(decision, one, other, held):
+    rules = rules_of(**{**decision, "exit_on_signal": False, "exit_after_s": 0.0, "stop_bps": 0.0})
+    verdicts = [decide(seen(0.5 + leaning), NARROW, *holding(held), rules, NOW) for leaning in sorted((one, other))]
+    quantities = [verdict.qty if type(verdict) is Order else 0 for verdict in verdicts]
+    # what would exceed a limit is refused, not made smaller: that is the only way to less
+    assert quantities[0] <= quantities[1] or verdicts[1].reason.startswith("NOTIONAL")

@@ -1,6 +1,7 @@
 """The journal: what it has promised survives, what it holds is exact, and damage is noticed."""
 
 import os
+import resource
 import signal
 import sqlite3
 import stat
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import ContractError, InstanceError, ResourceError
-from common.journal import Journal, Reader
+from common.errors import ConfigError, ContractError, InstanceError, ResourceError
+from common.journal import LAST, Journal, Reader
 from common.orders import BUY, SELL, Order, State
 from common.positions import Position
 
@@ -41,7 +42,7 @@ def reopened(journal: Journal, path) -> Journal:
 
 
 def test_a_new_journal_is_virgin_and_an_intent_ends_that(journal, path):
-    assert journal.restore() == ({}, [], {}, True)
+    assert journal.restore() == ({}, [], {}, True, [])
     journal.intent(order(1), "{}", 10)
     again = reopened(journal, path)
     found = again.restore()
@@ -206,6 +207,181 @@ def test_a_damaged_file_is_noticed_and_left_as_it_is(path, damage):
         Journal.open(path)  # and the lock was given back
 
 
+def flip(path, text: bytes) -> None:
+    """One bit of the first place where `text` stands in the file."""
+    data = bytearray(path.read_bytes())
+    data[data.index(text)] ^= 1
+    path.write_bytes(data)
+
+
+def filled(path, context: str = "{}") -> None:
+    journal = Journal.open(path)
+    journal.restore()
+    journal.intent(order(1), context, 1)
+    journal.advance(order(1).client_id, S.SENT, 2)
+    journal.fill(order(1), "fill-one", 60, 7, 3, S.PARTLY_FILLED, 3)
+    journal.advance(order(1).client_id, S.CANCELLED, 4, "a long enough reason")
+    journal.open_day("2024-07-18", 5)
+    journal.close()
+
+
+@pytest.mark.parametrize("text, told", [
+    (b"the context of it", "orders: the row of 00000007-0-1"),
+    (b"fill-oneBTC-USD", "fills: the row of 00000007-0-1"),
+    (b"2024-07-18", "days: the row of 3024-07-18"),
+])
+def test_a_flipped_bit_in_what_a_start_takes_up_is_noticed(path, text, told):
+    filled(path, "the context of it")
+    flip(path, text)
+    journal = Journal.open(path)  # every page is whole
+    with pytest.raises(ResourceError, match=f"damaged.*{told}"):
+        journal.restore()
+    journal.close()
+
+
+def change(path, sql: str) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute(sql)
+    db.close()
+
+
+@pytest.mark.parametrize("sql, told", [
+    ("UPDATE fills SET price = price + 1", "fills: the row of 00000007-0-1"),
+    ("UPDATE fills SET fee = 0", "fills: the row of 00000007-0-1"),
+    ("UPDATE orders SET qty = 99", "orders: the row of 00000007-0-1"),
+    ("UPDATE days SET opening = 6", "days: the row of 2024-07-18"),
+    ("UPDATE meta SET value = 7 WHERE key = 'checkpoint_crc'", "the checkpoint"),
+    ("INSERT INTO checkpoint_positions VALUES ('A', 1, '1', '0', 0)", "the checkpoint"),
+])
+def test_a_number_that_has_changed_is_noticed_at_the_next_start(path, sql, told):
+    filled(path)
+    change(path, sql)
+    journal = Journal.open(path)
+    with pytest.raises(ResourceError, match=f"damaged.*{told}"):
+        journal.restore()
+    journal.close()
+
+
+@pytest.mark.parametrize("sql, told", [
+    ("UPDATE events SET at_ns = 9 WHERE state = 'sent'", "events: the row of 00000007-0-1"),
+    ("UPDATE orders SET state = 'filled'", "orders: 00000007-0-1 is not in the state of its last event"),
+    ("UPDATE orders SET filled = 61", "orders: 00000007-0-1 is not filled by as much"),
+    ("UPDATE orders SET reason = 'another'", "orders: 00000007-0-1 has a reason that no event of it has"),
+    ("UPDATE fills SET qty = 61", "fills: the row of 00000007-0-1"),
+])
+def test_verify_examines_every_row_and_what_must_agree(path, sql, told):
+    filled(path)
+    Journal.open(path).restore()  # a checkpoint: a start looks at none of it any more
+    reader = Reader(path)
+    assert reader.verify() == {"orders": 1, "events": 3, "fills": 1, "days": 1, "unsummed": 0}
+    reader.close()
+    change(path, sql)
+    reader = Reader(path)
+    with pytest.raises(ResourceError, match=f"damaged.*{told}"):
+        reader.verify()
+    reader.close()
+
+
+def test_an_empty_file_and_a_lost_one_are_damage_and_no_new_beginning(path):
+    filled(path)
+    data = path.read_bytes()
+    path.write_bytes(b"")
+    with pytest.raises(ResourceError, match="damaged.*it is empty"):
+        Journal.open(path)
+    path.unlink()
+    log = path.with_name("journal.db-wal")
+    log.write_bytes(b"what was committed last")
+    with pytest.raises(ResourceError, match="damaged.*it is gone"):
+        Journal.open(path)
+    log.unlink()
+    path.write_bytes(data)
+    Journal.open(path).close()
+
+
+def test_what_an_unfinished_first_start_left_is_no_hindrance(path):
+    path.parent.mkdir(parents=True)
+    path.with_suffix(".new").write_bytes(b"half")
+    Journal.open(path).close()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["journal.db", "journal.lock"]
+
+
+def test_a_disk_that_takes_no_more_is_a_clear_error_and_harms_nothing(journal, path):
+    journal.intent(order(1), "{}", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name("journal.db-wal").stat().st_size + 50_000, hard))
+        with pytest.raises(ResourceError, match="cannot be written"):
+            for n in range(2, 1000):
+                journal.intent(order(n), "x" * 1000, 1)
+        with pytest.raises(ResourceError, match="cannot be written"):
+            journal.advance(order(1).client_id, S.SENT, 1, "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert n > 2 and journal.find(order(1).client_id).state is S.INTENT
+    journal.intent(order(n), "{}", 1)
+    again = reopened(journal, path)
+    assert [w.order.seq for w in again.restore().working] == list(range(1, n + 1))
+    again.close()
+    reader = Reader(path)
+    assert reader.verify()["orders"] == n
+    reader.close()
+
+
+_VERSION_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
+CREATE TABLE orders (id INTEGER PRIMARY KEY, client_id TEXT NOT NULL UNIQUE, symbol TEXT NOT NULL,
+    side INTEGER NOT NULL, qty INTEGER NOT NULL, price INTEGER NOT NULL, order_type TEXT NOT NULL,
+    time_in_force TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, created_ns INTEGER NOT NULL,
+    state TEXT NOT NULL, venue_id TEXT NOT NULL DEFAULT '', filled INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT '', context TEXT NOT NULL);
+CREATE TABLE events (id INTEGER PRIMARY KEY, client_id TEXT NOT NULL, at_ns INTEGER NOT NULL, state TEXT NOT NULL,
+    detail TEXT NOT NULL);
+CREATE TABLE fills (id INTEGER PRIMARY KEY, client_id TEXT NOT NULL, fill_id TEXT NOT NULL, symbol TEXT NOT NULL,
+    side INTEGER NOT NULL, qty INTEGER NOT NULL, price INTEGER NOT NULL, fee INTEGER NOT NULL, at_ns INTEGER NOT NULL,
+    UNIQUE (client_id, fill_id));
+CREATE TABLE checkpoint_positions (symbol TEXT PRIMARY KEY, qty INTEGER NOT NULL, cost TEXT NOT NULL,
+    realised TEXT NOT NULL, fees INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE checkpoint_streams (symbol TEXT, epoch INTEGER, seq INTEGER NOT NULL, latest INTEGER NOT NULL,
+    PRIMARY KEY (symbol, epoch)) WITHOUT ROWID;
+CREATE TABLE days (day TEXT PRIMARY KEY, opening INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO orders VALUES (1, '00000007-0-1', 'BTC-USD', 1, 100, 5, 'LIMIT', 'IOC', 7, 1, 10, 'sent', '', 0, '', '{}');
+INSERT INTO events VALUES (1, '00000007-0-1', 11, 'sent', '');
+INSERT INTO days VALUES ('2024-07-18', 4);
+PRAGMA application_id = 0x414C5048; PRAGMA user_version = 1;
+"""
+
+
+def test_a_journal_of_the_first_version_is_read_as_it_is_and_brought_to_ours_by_the_next_writer(path):
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.executescript(_VERSION_1)
+    db.close()
+    reader = Reader(path)
+    assert [row["state"] for row in reader.orders()] == ["sent"] and reader.config("x") is None
+    assert reader.verify() == {"orders": 1, "events": 1, "fills": 0, "days": 1, "unsummed": 3}
+    reader.close()
+    journal = Journal.open(path)
+    assert [w.order for w in journal.restore().working] == [order(1)] and journal.opening("2024-07-18") == 4
+    journal.intent(order(2), "{}", 12)
+    journal.close()
+    reader = Reader(path)
+    assert reader.verify() == {"orders": 2, "events": 1, "fills": 0, "days": 1, "unsummed": 3}
+    reader.close()
+
+
+def test_a_configuration_is_kept_once(journal, path):
+    name = journal.configured('{"a": 1}', 5)
+    assert name == journal.configured('{"a": 1}', 6) != journal.configured('{"a": 2}', 7)
+    reader = Reader(path)
+    assert reader.config(name) == '{"a": 1}' and reader.config("nobody") is None
+    reader.close()
+    change(path, "UPDATE configs SET text = '{}'")
+    reader = Reader(path)
+    with pytest.raises(ResourceError, match="damaged.*configs"):
+        reader.config(name)
+    reader.close()
+
+
 def test_a_torn_tail_of_the_log_is_cut_off_and_the_rest_stands(path, tmp_path):
     journal = Journal.open(path)
     for n in range(1, 20):
@@ -219,6 +395,24 @@ def test_a_torn_tail_of_the_log_is_cut_off_and_the_rest_stands(path, tmp_path):
     survivor = Journal.open(copy)
     assert len(survivor.restore().working) == 18
     survivor.close()
+
+
+def test_a_flipped_bit_within_the_log_is_noticed_and_left_as_it_is(path, tmp_path):
+    journal = Journal.open(path)
+    for n in range(1, 20):
+        journal.intent(order(n), "{}", 1)
+    copy = tmp_path / "copy" / "journal.db"
+    copy.parent.mkdir()
+    copy.write_bytes(path.read_bytes())
+    data = bytearray(path.with_name("journal.db-wal").read_bytes())
+    journal.close()
+    data[len(data) // 2] ^= 1
+    log = copy.with_name("journal.db-wal")
+    log.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(ResourceError, match="damaged.*its log is damaged, and at least .* commits"):
+            Journal.open(copy)
+        assert log.read_bytes() == data
 
 
 def test_a_database_of_someone_else_is_refused(path):
@@ -256,6 +450,74 @@ def test_a_reader_sees_what_is_committed_while_the_writer_writes(journal, path):
     assert reader.positions()["BTC-USD"].qty == 100
     journal.intent(order(4), "{}", 9)
     assert reader.counts()["intent"] == 3
+    reader.close()
+
+
+def test_a_reader_finds_orders_by_state_symbol_and_time(journal, path):
+    for n, symbol in ((1, "A"), (2, "B"), (3, "A")):
+        journal.intent(order(n, symbol), "{}", 10 * n)
+    journal.advance(order(1).client_id, S.SENT, 40)
+    journal.fill(order(3, "A"), "f", 100, 5, 1, S.FILLED, 50)
+    reader = Reader(path)
+
+    def found(**wanted):
+        return [row["seq"] for row in reader.orders(**wanted)]
+
+    assert found(states=("sent", "filled")) == [3, 1] and found(symbol="B") == [2]
+    assert found(since_ns=20) == [3, 2] and found(until_ns=20) == [1] and found(limit=1, symbol="A") == [3]
+    assert [row["seq"] for row in reader.open_orders()] == [1, 2]
+    assert [row["qty"] for row in reader.fills(client_id=order(3).client_id)] == [100]
+    assert reader.fills(symbol="B") == [] == reader.fills(since_ns=51)
+    assert [row["state"] for row in reader.events()] == ["sent", "filled"] and reader.events(until_ns=40) == []
+    reader.close()
+
+
+def test_one_order_by_its_id_a_beginning_of_it_or_as_the_last(journal, path):
+    for n in (1, 2, 21):
+        journal.intent(order(n), "{}", n)
+    reader = Reader(path)
+    assert reader.order("00000007-0-1")["seq"] == 1 and reader.order(LAST)["seq"] == 21
+    assert reader.order("00000007-0-2")["seq"] == 2, "whole ids come before beginnings of others"
+    assert reader.order("00000007-0-21")["seq"] == 21
+    with pytest.raises(ConfigError, match="several orders begin so.*00000007-0-21, 00000007-0-2, 00000007-0-1"):
+        reader.order("0000")
+    for words in ("00000008", "0_", "%"):
+        with pytest.raises(ConfigError, match="no such order"):
+            reader.order(words)
+    reader.close()
+
+
+@given(fills, st.integers(0, 26))
+@settings(max_examples=40, deadline=None)
+def test_positions_of_an_earlier_time_are_exact_whatever_was_taken_over(tmp_path_factory, history, until):
+    path = tmp_path_factory.mktemp("journal") / "journal.db"
+    journal = Journal.open(path)
+    journal.adopt({"A": (300, 20), "B": (-7, 11)})
+    expected = {"A": Position(300, 6000), "B": Position(-7, -77)}
+    for n, (symbol, side, qty, price, fee, checkpoint) in enumerate(history, 1):
+        item = order(n, symbol, side, qty)
+        journal.intent(item, "{}", n)
+        journal.fill(item, "f", qty, price, fee, S.FILLED, n)
+        if n < until:
+            expected[symbol].fill(side, qty, price, fee)
+        if checkpoint:
+            journal.restore()
+    journal.close()
+    reader = Reader(path)
+    found = reader.positions(until)
+    assert {symbol: repr(position) for symbol, position in found.items()} == {
+        symbol: repr(position) for symbol, position in expected.items()}
+    reader.close()
+
+
+def test_what_is_read_at_once_is_of_one_moment(journal, path):
+    journal.intent(order(1), "{}", 1)
+    reader = Reader(path)
+    with reader.at_once():
+        assert reader.counts()["intent"] == 1 and reader.positions(5) == {}
+        journal.intent(order(2), "{}", 2)
+        assert len(reader.orders()) == 1
+    assert len(reader.orders()) == 2
     reader.close()
 
 
@@ -298,6 +560,10 @@ def test_what_was_committed_survives_a_kill(path):
     writer.send_signal(signal.SIGKILL)
     for line in writer.communicate()[0].splitlines():
         promised = int(line)
+    reader = Reader(path)  # before anyone has put the log in order
+    assert promised <= len(reader.fills(10**9)) <= promised + 1
+    reader.verify()
+    reader.close()
     journal = Journal.open(path)
     found = journal.restore()
     [(epoch, seq)] = found.streams["A"]

@@ -30,6 +30,27 @@ def test_it_makes_its_folder_and_is_readable_by_its_owner_alone(tmp_path):
     assert os.listdir(tmp_path / "run") == [killswitch.FILE]
 
 
+def test_a_reduction_is_a_file_of_its_own_that_may_become_a_flattening_and_never_less(tmp_path):
+    assert killswitch.reduction(tmp_path) is None
+    made = killswitch.reduce(tmp_path, "first", who="me")
+    assert killswitch.reduction(tmp_path) == made and not made.flatten and killswitch.state(tmp_path) is None
+    assert killswitch.reduce(tmp_path, "second") == made
+    more = killswitch.reduce(tmp_path, "third", flatten=True)
+    assert more == made._replace(flatten=True) == killswitch.reduction(tmp_path)
+    assert killswitch.reduce(tmp_path, "fourth") == more
+    halt = killswitch.halt(tmp_path, "all of it")
+    assert killswitch.resume(tmp_path) == halt and killswitch.reduction(tmp_path) is killswitch.state(tmp_path) is None
+    killswitch.reduce(tmp_path, "again")
+    assert killswitch.resume(tmp_path).why == "again"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '"x"'])
+def test_a_reduction_that_cannot_be_understood_reduces_and_does_not_flatten(tmp_path, text):
+    (tmp_path / killswitch.REDUCE_FILE).write_text(text)
+    found = killswitch.reduction(tmp_path)
+    assert found.who == "?" and not found.flatten
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"who": 1}', '{"who":"a","when_ns":"x","why":"b"}'])
 def test_a_file_that_cannot_be_understood_halts_all_the_same(tmp_path, text):
     (tmp_path / killswitch.FILE).write_text(text)

@@ -90,6 +90,50 @@ def test_a_word_from_the_venue_ends_the_counting_of_absences(ledger):
         ledger.absent(working, 20 + 2 * ABSENCE_NS, 0)
 
 
+def test_nets_are_the_sums_of_what_each_symbol_can_come_to(ledger):
+    bought, sold = out(ledger, 1, qty=SCALE), out(ledger, 2, symbol="Y", side=SELL, qty=3 * SCALE)
+    account, (one, other) = ledger.account, ledger.standings
+    assert (one.low, one.high, other.low, other.high) == (0, 100 * SCALE, -300 * SCALE, 0)
+    assert (account.net_low, account.net_high, account.gross, account.open_orders) == (
+        -300 * SCALE, 100 * SCALE, 400 * SCALE, 2)
+    ledger.filled(bought, fill(1, "a", SCALE), 0)
+    ledger.ended(sold, Ended("o-2", State.CANCELLED, 0, ""), 0)
+    assert (account.net_low, account.net_high, account.open_orders) == (100 * SCALE, 100 * SCALE, 0)
+    ledger.mark("X", 90 * SCALE)
+    assert account.net_low == account.net_high == 90 * SCALE and one.cost == 100 * SCALE
+
+
+def test_the_age_of_a_position_is_that_of_its_first_order(ledger):
+    steps = [(BUY, 100, 1), (BUY, 50, 1), (SELL, 100, 1), (SELL, 80, 4), (BUY, 30, 5)]
+    for n, (side, qty, begun) in enumerate(steps, 1):
+        working = ledger.opened(order(n, side=side, qty=qty), MARK, 1, n)
+        ledger.sent(working, 0)
+        ledger.filled(working, fill(n, "a", qty), 0)
+        assert ledger.standings[0].entered_ns == begun
+    ledger.follow(SYMBOLS, 8, {})
+    assert ledger.standings[0].entered_ns == 5, "another stream of ticks, the same position"
+
+
+def test_the_last_orders_of_a_side_are_remembered_over_streams():
+    ledger = Ledger(Account(Rate(20.0)), repeats=2)
+    ledger.follow(SYMBOLS, 7, {})
+    for n, side in enumerate((BUY, SELL, BUY, BUY), 1):
+        ledger.opened(order(n, side=side), MARK, 1, n)
+    assert ledger.standings[0].repeat_buy_ns == 3 and ledger.standings[0].repeat_sell_ns < 0
+    last = ledger.standings[0]
+    assert (last.last_side, last.last_qty, last.last_price) == (BUY, 100, MARK)
+    ledger.follow(SYMBOLS, 8, {})
+    assert ledger.standings[0].repeat_buy_ns == 3 and ledger.standings[1].repeat_buy_ns < 0
+
+
+def test_while_reducing_what_may_grow_a_position_is_cancelled_and_no_more(ledger):
+    ledger.restore({"X": Position(150, 150)}, (), 0)
+    for n, side, qty in ((1, BUY, 10), (2, SELL, 150), (3, SELL, 151)):
+        ledger.acked(out(ledger, n, side=side, qty=qty), acked(n), 10, 0)
+    assert [working.order.client_id for working in ledger.to_cancel(growing=True)] == ["o-1", "o-3"]
+    assert len(ledger.to_cancel()) == 3
+
+
 @pytest.mark.parametrize("event", [Ended("o-1", State.CANCELLED, 70, ""), Ended("o-1", State.FILLED, 60, ""),
                                    Ended("o-1", State.CANCELLED, 0, "")])
 def test_an_end_that_does_not_fit_its_fills_is_not_believed(ledger, event):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from common.errors import LifeCycleError
-from common.orders import BUY, TERMINAL, TRANSITIONS, Order, State, Working, client_order_id
+from common.orders import BUY, TERMINAL, TRANSITIONS, Order, State, Working, client_order_id, diagram
 
 ORDER = Order("a-1-2", "BTC-USD", BUY, 100, 7, 1, 2)
 states = st.sampled_from(State)
@@ -35,6 +35,19 @@ def test_every_state_is_in_the_table_and_can_be_reached():
         seen.add(state)
         todo |= TRANSITIONS[state] - seen
     assert seen == set(State)
+
+
+def test_the_diagram_shows_every_transition_and_no_other():
+    lines = diagram().splitlines()
+    assert lines[0] == "stateDiagram-v2"
+    names = {state.value.replace(" ", "_"): state for state in State}
+    arrows = [tuple(line.split(" --> ")) for line in map(str.strip, lines) if "-->" in line]
+    drawn = [(names[start], names[end]) for start, end in arrows if "[*]" not in (start, end)]
+    assert len(drawn) == len(set(drawn))
+    assert set(drawn) == {(start, end) for start, ends in TRANSITIONS.items() for end in ends}
+    assert [names[end] for start, end in arrows if start == "[*]"] == [State.INTENT]
+    assert {names[start] for start, end in arrows if end == "[*]"} == TERMINAL
+    assert '    state "partly filled" as partly_filled' in lines
 
 
 def test_every_state_leads_to_an_end():

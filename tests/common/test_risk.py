@@ -6,17 +6,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import Risk
+from common.config import Instrument, Risk
 from common.fixed import SCALE
 from common.layout import FLAG_VALID
-from common.orders import BUY
+from common.orders import BUY, SELL
 from common.ring import Top
-from common.risk import ADMISSION, MOMENT, ORDER, REASONS, Account, Limits, Proposal, Rate, Refusal, Standing, exposure
+from common.risk import (
+    ADMISSION,
+    MOMENT,
+    ORDER,
+    REASONS,
+    Account,
+    Limits,
+    Proposal,
+    Rate,
+    Refusal,
+    Standing,
+    active,
+    closable,
+    exposure,
+)
 from common.wire import Prediction
 
 NOW = 10**12
 MS = 10**6
-LIMITS = Limits.of(Risk())
+S = 10**9
+DAY = 86_400 * S
+#: every limit is set
+LIMITS = Limits.of(
+    Risk(max_net_notional=50_000.0, max_drawdown=2_000.0, max_open_orders=3, max_repeats=2, repeat_window_ms=1000.0,
+         duplicate_window_ms=500.0, max_clock_skew_ms=100.0, max_model_age_days=2.0, allow=("X",)),
+    "X", Instrument(tick="0.005", lot="0.01", max_qty="200", min_notional="1"))
 PREDICTION = Prediction(symbol=0, worker=0, epoch=7, seq=100, venue_id=0, kind=1, event_ns=0, model=0, p_up=0.9,
                         p_down=0.1, vol=1.0, bid=0, ask=0, recv_ns=NOW - MS, book_ns=0, row_ns=0,
                         dispatched_ns=0, start_ns=0, end_ns=0)
@@ -33,6 +53,15 @@ ORDER_CASES = {
     "NOTIONAL_POSITION": (dict(before=20_000 * SCALE, after=25_000 * SCALE + 1),
                           dict(before=20_000 * SCALE, after=25_000 * SCALE)),
     "NOTIONAL_GROSS": (dict(other_gross=79_900 * SCALE + 1), dict(other_gross=79_900 * SCALE)),
+    "REDUCE_ONLY": (dict(reduce_only=True, position=-SCALE + 1), dict(reduce_only=True, position=-SCALE)),
+    "QUANTITY_ORDER": (dict(qty=200 * SCALE + SCALE // 100, price=10 * SCALE, bid=10 * SCALE, ask=10 * SCALE),
+                       dict(qty=200 * SCALE, price=10 * SCALE, bid=10 * SCALE, ask=10 * SCALE)),
+    "PRICE_TICK": (dict(price=100 * SCALE - 1), dict(price=100 * SCALE - SCALE // 200)),
+    "NOTIONAL_MINIMUM": (dict(qty=SCALE // 100, price=100 * SCALE - SCALE // 200), dict(qty=SCALE // 100)),
+    "NOTIONAL_NET": (dict(net_high=49_900 * SCALE + 1), dict(net_high=49_900 * SCALE)),
+    "RATE_REPEATED": (dict(repeat_buy_ns=NOW - 1000 * MS + 1), dict(repeat_buy_ns=NOW - 1000 * MS)),
+    "RATE_DUPLICATE": (dict(order_ns=NOW - 500 * MS + 1, last_side=BUY, last_qty=SCALE, last_price=100 * SCALE),
+                       dict(order_ns=NOW - 500 * MS, last_side=BUY, last_qty=SCALE, last_price=100 * SCALE)),
 }
 #: the same, of the market, the account and the standing
 MOMENT_CASES = {
@@ -41,44 +70,57 @@ MOMENT_CASES = {
     "BOOK_CROSSED": (dict(bid=100 * SCALE), dict(bid=100 * SCALE - 1)),
     "BOOK_STALE": (dict(recv_ns=NOW - 5000 * MS - 1), dict(recv_ns=NOW - 5000 * MS)),
     "LOSS_DAILY": (dict(day_loss=5000 * SCALE + 1), dict(day_loss=5000 * SCALE)),
+    "LOSS_DRAWDOWN": (dict(drawdown=2000 * SCALE + 1), dict(drawdown=2000 * SCALE)),
+    "ORDERS_OPEN": (dict(open_orders=3), dict(open_orders=2)),
     "RATE_SYMBOL": (dict(order_ns=NOW - 250 * MS + 1), dict(order_ns=NOW - 250 * MS)),
     "RATE_ORDERS": (dict(rate=Rate(20.0, NOW + 951 * MS)), dict(rate=Rate(20.0, NOW + 950 * MS))),
 }
-#: reason -> (changes to the prediction, to the account, to the standing)
+#: reason -> (changes to the prediction, the account, the standing, the limits; the same just within the limit or None)
 ADMISSION_CASES = {
-    "STATE_HALTED": ({}, dict(barred="STATE_HALTED"), {}),
-    "STATE_DISARMED": ({}, dict(barred="STATE_DISARMED"), {}),
-    "STATE_RECONCILING": ({}, dict(barred="STATE_RECONCILING"), {}),
-    "STATE_UNMARKED": ({}, dict(barred="STATE_UNMARKED"), {}),
-    "RATE_VENUE": ({}, dict(barred="RATE_VENUE"), {}),
-    "SEQUENCE_STALE": (dict(seq=99), {}, {}),
-    "SEQUENCE_EPOCH": (dict(epoch=8), {}, {}),
-    "AGE_DATA": (dict(recv_ns=NOW - 250 * MS - 1), {}, {}),
-    "ORDER_UNRESOLVED": ({}, {}, dict(unresolved=1)),
+    "STATE_HALTED": (dict(barred="STATE_HALTED"), None),
+    "STATE_DISARMED": (dict(barred="STATE_DISARMED"), None),
+    "STATE_RECONCILING": (dict(barred="STATE_RECONCILING"), None),
+    "STATE_UNMARKED": (dict(barred="STATE_UNMARKED"), None),
+    "RATE_VENUE": (dict(barred="RATE_VENUE"), None),
+    "SEQUENCE_STALE": (dict(seq=99), dict(seq=100)),
+    "SEQUENCE_EPOCH": (dict(epoch=8), None),
+    "AGE_DATA": (dict(recv_ns=NOW - 250 * MS - 1), dict(recv_ns=NOW - 250 * MS)),
+    "ORDER_UNRESOLVED": (dict(unresolved=1), None),
+    "SYMBOL_UNLISTED": (dict(unlisted=True), None),
+    "SYMBOL_BLOCKED": (dict(blocked=True), None),
+    "CLOCK_SKEW": (dict(offset_ns=DAY, event_ns=NOW + DAY - 101 * MS - 1),
+                   dict(offset_ns=DAY, event_ns=NOW + DAY - 101 * MS)),
+    "MODEL_UNDATED": (dict(trained_ns=0), None),
+    "MODEL_EXPIRED": (dict(trained_ns=NOW - 2 * DAY - 1), dict(trained_ns=NOW - 2 * DAY)),
 }
 
 
-def verdicts(proposal: Proposal) -> list[Refusal]:
-    return [refusal for check in ORDER if (refusal := check.test(proposal, LIMITS)) is not None]
+def refusals(checks, subject, limits: Limits = LIMITS, **changes) -> list[Refusal]:
+    """What the checks say with these changes to whatever has such a name; each is asked, whatever the others say."""
+    account, standing = world()
+    for name, value in changes.items():
+        if name in subject._fields:
+            subject = subject._replace(**{name: value})
+        elif name in {f.name for f in dataclasses.fields(Limits)}:
+            limits = dataclasses.replace(limits, **{name: value})
+        else:
+            setattr(account if name in account.__slots__ else standing, name, value)
+    found = [test(subject, standing, account, limits, NOW) for test in active(checks, limits)]
+    return [refusal for refusal in found if refusal is not None]
+
+
+def verdicts(proposal: Proposal, **changes) -> list[Refusal]:
+    return refusals(ORDER, proposal, **changes)
 
 
 def moment(**changes) -> list[Refusal]:
-    account, standing = world()
-    top = TOP._replace(**{name: value for name, value in changes.items() if name in Top._fields})
-    for thing in (account, standing):
-        for name in {*thing.__slots__} & {*changes}:
-            setattr(thing, name, changes[name])
-    found = [check.test(top, standing, account, LIMITS, NOW) for check in MOMENT]
-    return [refusal for refusal in found if refusal is not None]
-
-
-def admitted(prediction: Prediction, account: Account, standing: Standing) -> list[Refusal]:
-    found = [check.test(prediction, standing, account, LIMITS, NOW) for check in ADMISSION]
-    return [refusal for refusal in found if refusal is not None]
+    return refusals(MOMENT, TOP, **changes)
 
 
 def world() -> tuple[Account, Standing]:
-    return Account(Rate(20.0)), Standing(7, 99)
+    account = Account(Rate(20.0))
+    account.trained_ns = NOW
+    return account, Standing(7, 99)
 
 
 def test_every_reason_of_every_check_has_a_case_here():
@@ -86,19 +128,42 @@ def test_every_reason_of_every_check_has_a_case_here():
 
 
 def test_every_limit_of_the_configuration_belongs_to_a_check():
-    assert {check.limit for check in ADMISSION + MOMENT + ORDER} - {""} == {f.name for f in dataclasses.fields(Risk)}
+    limits = {check.limit for check in ADMISSION + MOMENT + ORDER} - {""}
+    ours = {limit for limit in limits if not limit.startswith("instruments.")}
+    assert ours == {f.name for f in dataclasses.fields(Risk)} - {"repeat_window_ms"}
+    assert {limit.removeprefix("instruments.") for limit in limits - ours} <= {
+        f.name for f in dataclasses.fields(Instrument)}
 
 
-def test_a_good_proposal_passes_every_check():
-    assert verdicts(GOOD) == moment() == admitted(PREDICTION, *world()) == []
+def test_a_good_proposal_passes_every_check_with_every_limit_set():
+    assert verdicts(GOOD) == moment() == refusals(ADMISSION, PREDICTION) == []
+    on = dataclasses.replace(LIMITS, unlisted=True, blocked=True)
+    for checks in (ADMISSION, MOMENT, ORDER):
+        assert active(checks, on) == tuple(check.test for check in checks)
+
+
+def test_by_default_the_optional_checks_are_off():
+    limits = Limits.of(Risk(), "X")
+    for checks in (ADMISSION, MOMENT, ORDER):
+        assert active(checks, limits) == tuple(check.test for check in checks if not check.switch)
+
+
+def test_the_lists_name_symbols():
+    def of(symbol: str, **lists) -> tuple[bool, bool]:
+        limits = Limits.of(Risk(**lists), symbol)
+        return limits.unlisted, limits.blocked
+
+    assert of("X") == (False, False)
+    assert of("X", allow=("X",), block=("Y",)) == (False, False)
+    assert of("Y", allow=("X",), block=("Y",)) == (True, True)
 
 
 @pytest.mark.parametrize("reason", ORDER_CASES)
 def test_an_order_check_refuses_alone_and_passes_at_its_limit(reason):
     wrong, at_the_limit = ORDER_CASES[reason]
-    assert [refusal.reason for refusal in verdicts(GOOD._replace(**wrong))] == [reason]
+    assert [refusal.reason for refusal in verdicts(GOOD, **wrong)] == [reason]
     if at_the_limit is not None:
-        assert verdicts(GOOD._replace(**at_the_limit)) == []
+        assert verdicts(GOOD, **at_the_limit) == []
 
 
 @pytest.mark.parametrize("reason", MOMENT_CASES)
@@ -114,14 +179,48 @@ def test_without_a_book_nothing_else_is_asked():
 
 
 @pytest.mark.parametrize("reason", ADMISSION_CASES)
-def test_an_admission_check_refuses_alone(reason):
-    changes, for_account, for_standing = ADMISSION_CASES[reason]
-    account, standing = world()
-    for name, value in for_account.items():
-        setattr(account, name, value)
-    for name, value in for_standing.items():
-        setattr(standing, name, value)
-    assert [refusal.reason for refusal in admitted(PREDICTION._replace(**changes), account, standing)] == [reason]
+def test_an_admission_check_refuses_alone_and_passes_at_its_limit(reason):
+    wrong, at_the_limit = ADMISSION_CASES[reason]
+    assert [refusal.reason for refusal in refusals(ADMISSION, PREDICTION, **wrong)] == [reason]
+    if at_the_limit is not None:
+        assert refusals(ADMISSION, PREDICTION, **at_the_limit) == []
+
+
+@pytest.mark.parametrize("reason, value, limit", [
+    ("NOTIONAL_ORDER", 10_001 * SCALE, 10_000 * SCALE), ("NOTIONAL_NET", 50_000 * SCALE + 1, 50_000 * SCALE),
+    ("QUANTITY_ORDER", 200 * SCALE + SCALE // 100, 200 * SCALE), ("PRICE_TICK", 100 * SCALE - 1, SCALE // 200),
+    ("NOTIONAL_MINIMUM", SCALE - SCALE // 20_000, SCALE), ("REDUCE_ONLY", SCALE, SCALE - 1), ("RATE_REPEATED", 3, 2),
+    ("RATE_DUPLICATE", 500 * MS - 1, 500 * MS), ("LOSS_DRAWDOWN", 2000 * SCALE + 1, 2000 * SCALE),
+    ("ORDERS_OPEN", 3, 3), ("CLOCK_SKEW", 100 * MS + 1, 100 * MS), ("MODEL_EXPIRED", 2 * DAY + 1, 2 * DAY)])
+def test_the_refusal_of_a_limit_names_value_and_limit(reason, value, limit):
+    for checks, subject, cases in ((ADMISSION, PREDICTION, ADMISSION_CASES), (MOMENT, TOP, MOMENT_CASES),
+                                   (ORDER, GOOD, ORDER_CASES)):
+        if reason in cases:
+            assert refusals(checks, subject, **cases[reason][0]) == [(reason, value, limit)]
+
+
+def test_clocks_may_differ_either_way_and_an_event_without_a_time_says_nothing():
+    ahead = dict(offset_ns=DAY, event_ns=NOW + DAY - MS + 100 * MS)
+    assert refusals(ADMISSION, PREDICTION, **ahead) == []
+    ahead["event_ns"] += 1
+    assert refusals(ADMISSION, PREDICTION, **ahead) == [("CLOCK_SKEW", -100 * MS - 1, 100 * MS)]
+    assert refusals(ADMISSION, PREDICTION, offset_ns=DAY) == []
+
+
+def test_sales_are_held_against_what_is_short():
+    sale = GOOD._replace(side=SELL)
+    assert verdicts(sale, net_low=-49_900 * SCALE, net_high=10**9 * SCALE) == []
+    assert verdicts(sale, net_low=-49_900 * SCALE - 1) == [("NOTIONAL_NET", 50_000 * SCALE + 1, 50_000 * SCALE)]
+    assert verdicts(sale, repeat_sell_ns=NOW)[0].reason == "RATE_REPEATED" and verdicts(sale, repeat_buy_ns=NOW) == []
+
+
+@given(st.sampled_from([BUY, SELL]), *[st.integers(0, 100)] * 2, st.integers(-100, 100))
+def test_what_can_be_closed_never_turns_a_position_around(side, buys, sells, held):
+    standing = Standing(7)
+    standing.position, standing.open_buy, standing.open_sell = held, buys, sells
+    most = closable(side, standing)
+    pending = buys if side == BUY else sells
+    assert most == 0 or held * side < 0 and abs(held) == most + pending
 
 
 def test_a_refusal_names_the_value_and_the_limit():
@@ -131,9 +230,11 @@ def test_a_refusal_names_the_value_and_the_limit():
 
 def test_what_reduces_a_position_passes_although_the_position_is_above_its_limit():
     reducing = GOOD._replace(before=30_000 * SCALE, after=29_900 * SCALE, other_gross=10**9 * SCALE)
-    assert verdicts(reducing) == verdicts(reducing._replace(after=30_000 * SCALE)) == []
+    net = dict(net_high=10**9 * SCALE)
+    assert verdicts(reducing, **net) == verdicts(reducing._replace(after=30_000 * SCALE), **net) == []
     growing = reducing._replace(after=30_000 * SCALE + 1)
-    assert {refusal.reason for refusal in verdicts(growing)} == {"NOTIONAL_POSITION", "NOTIONAL_GROSS"}
+    assert {refusal.reason for refusal in verdicts(growing, **net)} == {
+        "NOTIONAL_POSITION", "NOTIONAL_GROSS", "NOTIONAL_NET"}
 
 
 @given(st.floats(0.1, 100), st.lists(st.integers(0, 10**9), max_size=200))

@@ -17,7 +17,7 @@ import pytest
 
 from common import decision, killswitch, layout, shm
 from common.clock import ManualClock
-from common.config import Config, Instance, Market, Risk
+from common.config import Config, Decision, Inference, Instance, Market, Risk
 from common.config import Executor as ExecutorSettings
 from common.decide import ALL_REASONS, Rules
 from common.fixed import SCALE, text
@@ -43,8 +43,9 @@ class Desk:
     def __init__(self, folder: Path, venue: StandIn | None = None, environ=None, wrap=None, tap=None,
                  **settings) -> None:
         risk = settings.pop("risk", Risk(symbol_cooldown_ms=0.0))
+        made = {name: settings.pop(name) for name in ("decision", "inference") if name in settings}
         self.config = Config(
-            risk=risk, market=Market(symbols=SYMBOLS, **settings),
+            **made, risk=risk, market=Market(symbols=SYMBOLS, **settings),
             executor=ExecutorSettings(gateway="vectrade" if venue else "paper",
                                       base_url=venue.url if venue else "http://127.0.0.1:1", timeout_s=2.0))
         self.folder, self.venue, self.environ, self.wrap, self.tap = folder, venue, environ or {}, wrap, tap
@@ -196,6 +197,22 @@ def test_of_several_predictions_of_a_symbol_only_the_newest_counts(desk):
     assert d.refused() == {"SEQUENCE_STALE": 1}
 
 
+def test_a_start_is_no_way_around_the_limits_of_orders_in_a_time(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_orders_per_s=2.0)).ready()
+    for _ in range(2):
+        d.predict()
+        d.settle()
+    assert d.get("orders") == 2
+    d.abandon()
+    d.begin()
+    d.ready().predict()
+    assert d.refused() == {"RATE_ORDERS": 1}
+    d.wait(1000)
+    d.show()
+    d.predict()
+    assert d.get("orders") == 1
+
+
 def test_an_order_becomes_a_fill_a_position_and_a_profit(desk):
     d = desk().ready()
     d.predict(0.9)
@@ -339,6 +356,23 @@ def test_a_halt_cancels_what_rests_at_the_venue(desk, venue):
     assert venue.orders["rest-0-1"]["status"] == "CANCELLED" and d.get("cancels") == 1
 
 
+def test_an_order_that_ended_while_it_was_being_cancelled_is_found_out(desk, venue):
+    venue.share = Decimal(0)
+    d = desk(venue)
+    resting = Order("rest-0-1", "BTC-USD", BUY, SCALE, 100 * SCALE, 1, 1, time_in_force="GTC")
+    d.executor.journal.intent(resting, "{}", 0)
+    d.executor.gateway.submit(resting)
+    until(lambda: d.executor.gateway.work())
+    d.abandon()
+    d.begin()
+    d.ready()
+    assert [w.state for w in d.executor.ledger.orders.values()] == [State.ACKNOWLEDGED]
+    venue.orders["rest-0-1"]["status"] = "CANCELLED"  # by somebody else; to cancel it again is refused
+    killswitch.halt(d.folder, "enough")
+    d.settle()
+    assert d.get("cancels") == 1 and "DELETE" in {method for method, _ in venue.requests}
+
+
 def test_a_live_venue_starts_disarmed_every_time(desk):
     d = desk(live=True)
     killswitch.arm(d.folder)
@@ -381,6 +415,182 @@ def test_a_new_day_begins_without_loss(desk):
     d.show(0, 9_900, 9_902)
     d.wait(200)
     assert d.get("day_loss") == 0
+
+
+def test_a_drawdown_from_the_best_of_the_day_halts(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_drawdown=100.0)).ready()
+    d.predict()
+    d.settle()
+    d.show(0, 10_399, 10_401)
+    d.wait(200)
+    assert d.get("drawdown") == 0 < d.get("unrealised")
+    d.show(0, 10_199, 10_201)
+    d.wait(200)
+    assert d.get("halted") == 0 and 0 < d.get("drawdown") < 100 * SCALE
+    d.show(0, 10_099, 10_101)
+    d.wait(200)
+    assert d.get("halted") == 1 and d.get("drawdown") > 100 * SCALE and d.get("day_loss") < 0, "still a profit"
+    assert "drawdown" in killswitch.state(d.folder).why and "risk.max_drawdown 100" in killswitch.state(d.folder).why
+
+
+# ---- reducing, and leaving positions
+
+def test_while_reducing_only_what_shrinks_a_position_leaves(desk):
+    d = desk().ready()
+    d.predict(0.9)
+    d.settle()
+    held = d.held()
+    killswitch.reduce(d.folder, "before the weekend", who="me")
+    d.wait(20)
+    assert d.telemetry.told()["state"] == "REDUCING" and d.get("reducing") == 1
+    assert "before the weekend" in d.telemetry.told()["why"]
+    d.predict(0.9)
+    d.predict(0.1, symbol=1)
+    assert d.refused() == {"REDUCE_ONLY": 2} and d.get("orders") == 1
+    d.predict(0.1)
+    d.settle()
+    assert 0 <= d.held() < held and d.get("orders") == 2
+    d.wait(20)
+    d.predict(0.1)
+    d.settle()
+    assert d.held() == 0, "it may be left, and not be turned around"
+    killswitch.resume(d.folder)
+    d.wait(20)
+    assert d.get("reducing") == 0 and d.telemetry.told()["state"] == "ACTIVE"
+    d.predict(0.1)
+    d.settle()
+    assert d.held() < 0
+
+
+def test_reducing_outlives_a_restart_and_cancels_what_would_grow(desk, venue):
+    venue.share = Decimal(0)
+    d = desk(venue)
+    resting = Order("rest-0-1", "BTC-USD", BUY, SCALE, 100 * SCALE, 1, 1, time_in_force="GTC")
+    d.executor.journal.intent(resting, "{}", 0)
+    d.executor.gateway.submit(resting)
+    until(lambda: d.executor.gateway.work())
+    d.abandon()
+    d.begin()
+    d.ready()
+    killswitch.reduce(d.folder, "enough")
+    d.abandon()
+    d.begin()
+    d.ready()
+    d.settle()
+    assert d.get("reducing") == 1 and venue.orders["rest-0-1"]["status"] == "CANCELLED"
+
+
+def test_flattening_leaves_everything_by_itself(desk):
+    d = desk().ready()
+    for symbol, p_up in ((0, 0.9), (1, 0.1)):
+        d.predict(p_up, symbol=symbol)
+    d.settle()
+    assert d.held() > 0 > d.held("AAPL")
+    killswitch.reduce(d.folder, "home", flatten=True)
+    d.wait(20)
+    for symbol, p_up in ((0, 0.9), (1, 0.5)):
+        d.predict(p_up, symbol=symbol)
+    d.settle()
+    assert d.held() == d.held("AAPL") == 0 and d.get("exit_flatten") == 2 and d.get("reducing") == 2
+    d.predict(0.9)
+    assert d.refused() == {"REDUCE_ONLY": 1}
+
+
+@pytest.mark.parametrize("decision, reason", [
+    (Decision(stop_bps=50.0), "exit_stop"), (Decision(exit_after_s=5.0), "exit_horizon"),
+    (Decision(exit_on_signal=True, hold_threshold=0.01, min_hold_s=5.0), "exit_signal")])
+def test_a_position_is_left_by_a_reduce_only_order(desk, decision, reason):
+    d = desk(decision=decision).ready()
+    d.predict(0.9)
+    d.settle()
+    held = d.held()
+    d.predict(0.5, bid=9_999 * SCALE // 100, ask=10_001 * SCALE // 100)
+    assert (d.held(), d.get("orders")) == (held, 1) and d.refused() == {"SIGNAL_WEAK": 1}
+    d.clock.set(d.clock.now_ns + 5 * S)
+    d.show(0, 9_899, 9_901)
+    d.predict(0.505, bid=9_899 * SCALE // 100, ask=9_901 * SCALE // 100)
+    [working] = d.executor.ledger.orders.values()
+    assert working.order.reduce_only and (working.order.side, working.order.qty) == (-BUY, held)
+    d.settle()
+    assert d.held() == 0 and d.get(reason) == 1
+
+
+def test_the_age_of_a_position_begins_anew_when_it_is_turned_around(desk):
+    d = desk().ready()
+    d.predict(0.6)
+    d.settle()
+    standing = d.executor.ledger.standings[0]
+    begun = standing.entered_ns
+    d.wait(1000)
+    d.show()
+    d.predict(0.6)
+    d.settle()
+    assert standing.entered_ns == begun and standing.cost == 10_001 * SCALE // 100
+    d.wait(1000)
+    d.show()
+    d.predict(0.1)
+    d.settle()
+    assert d.held() < 0 and standing.entered_ns > begun
+
+
+# ---- checks that need a memory
+
+def test_so_many_orders_of_a_side_in_a_window_and_no_more(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_repeats=2, repeat_window_ms=1000.0)).ready()
+    for _ in range(3):
+        d.predict(0.6)
+        d.settle()
+    assert d.get("orders") == 2 and d.refused() == {"RATE_REPEATED": 1}
+    d.predict(0.4)
+    d.settle()
+    assert d.get("orders") == 3, "the other side has its own"
+    d.clock.set(d.clock.now_ns + 1000 * MS)
+    d.show()
+    d.predict(0.6)
+    assert d.get("orders") == 4
+
+
+def test_the_same_order_again_is_refused_for_a_while(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, duplicate_window_ms=100.0)).ready()
+    d.predict(0.6)
+    d.predict(0.6)
+    d.predict(0.62)
+    assert d.get("orders") == 2 and d.refused() == {"RATE_DUPLICATE": 1}
+    d.wait(100)
+    d.predict(0.62)
+    assert d.get("orders") == 3
+
+
+def test_so_many_orders_are_open_at_once_and_no_more(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_open_orders=1)).ready()
+    d.predict()
+    d.predict(symbol=1)
+    assert d.get("orders") == 1 and d.refused() == {"ORDERS_OPEN": 1}
+    d.settle()
+    d.predict(symbol=1)
+    assert d.get("orders") == 2
+
+
+def test_a_venue_whose_clock_differs_too_much_is_not_traded(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_clock_skew_ms=50.0)).ready()
+    d.predict(event_ns=d.clock.now_ns - 51 * MS)
+    d.predict(event_ns=d.clock.now_ns + 51 * MS)
+    assert d.refused() == {"CLOCK_SKEW": 2}
+    d.predict(event_ns=d.clock.now_ns - 49 * MS)
+    assert d.get("orders") == 1
+
+
+def test_a_model_trained_too_long_ago_or_nobody_knows_when_is_not_traded(desk, tmp_path):
+    told = json.loads((Path(__file__).resolve().parents[2] / "models/default.json").read_text())
+    (tmp_path / "m.json").write_text(json.dumps({**told, "trained": {}}))
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_model_age_days=2.0),
+             inference=Inference(model=str(tmp_path / "m.onnx"))).ready()
+    d.predict(model=1)
+    assert d.refused() == {"MODEL_UNDATED": 1}
+    for model, trained_to in ((2, "2023-11-12T22:13:20"), (3, "2023-11-13T22:13:20")):  # now is 2023-11-14T22:13:20
+        (tmp_path / "m.json").write_text(json.dumps({**told, "trained": {"to": trained_to}}))
+        d.predict(model=model)
+    assert d.refused() == {"MODEL_UNDATED": 1, "MODEL_EXPIRED": 1} and d.get("orders") == 1
 
 
 # ---- outcomes that are not known

@@ -1,9 +1,22 @@
 """The kill switch from a terminal; test_pipeline has it with a living executor."""
 
 import json
+import os
+import select
+import signal
+
+import pytest
 
 from common import killswitch
+from common.clock import SystemClock
+from common.config import load
+from common.fixed import SCALE
+from common.gateways import Acked, Ended, create
+from common.journal import Journal, Reader, located
+from common.orders import BUY, Order, State
+from common.overview import Overview
 from tests.pipeline import command, environment
+from tests.waiting import until
 
 
 def test_the_switch_is_set_even_if_nobody_confirms_and_that_is_told(instance, run_dir, tmp_path):
@@ -22,3 +35,98 @@ def test_arming_says_whether_anything_waited_for_it(instance, run_dir, tmp_path)
     assert "nothing here is live" in command("arm", env=env).communicate()[0]
     for setting in ({"ALPHA_MARKET__LIVE": "true"}, {"ALPHA_EXECUTOR__BASE_URL": "https://gateway.example"}):
         assert command("arm", env={**env, **setting}).communicate()[0] == "armed\n"
+
+
+def test_reducing_and_flattening_are_set_even_if_nobody_confirms(instance, run_dir, tmp_path):
+    env = environment(instance, tmp_path, run_dir)
+    process = command("reduce", "thin market", env=env)
+    assert "reducing: thin market; no executor confirms" in process.communicate()[0] and process.returncode == 1
+    process = command("flatten", "later", "--json", env=env)
+    told = json.loads(process.communicate()[0])
+    assert told["flatten"] and told["why"] == "thin market" and not told["confirmed"]
+    assert killswitch.reduction(tmp_path).flatten
+    assert "lifted: thin market" in command("resume", env=env).communicate()[0]
+    assert killswitch.reduction(tmp_path) is None
+
+
+RESTING = Order("7-0-1", "BTC-USD", BUY, SCALE // 100, 1000 * SCALE, 7, 1, time_in_force="GTC")
+
+
+class Venue:
+    """Our own line to the exchange."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.config = load(None, env)
+        self.gateway = create(self.config, SystemClock(), env)
+
+    def heard(self) -> list:
+        fd = self.gateway.fileno()
+        if fd >= 0:
+            select.select([fd], [fd] if self.gateway.wants_write else [], [], 0.05)
+        return self.gateway.work()
+
+    def submit(self, order: Order) -> None:
+        def there() -> bool:
+            if not self.gateway.busy:
+                self.gateway.submit(order)  # again, if the exchange was not there yet: the same order
+            return any(type(event) is Acked for event in self.heard())
+
+        until(there, 30, "the exchange takes an order")
+
+    def state(self, order: Order) -> State | None:
+        """None while it is alive."""
+        self.gateway.query(order)
+        events: list = []
+        until(lambda: events.extend(self.heard()) or events, 10, "an answer")
+        return next((event.state for event in events if type(event) is Ended), None)
+
+
+@pytest.fixture
+def stages(instance, run_dir, tmp_path):
+    """An exchange, an ingest and an executor that looks after an order of another life, which rests at the venue."""
+    env = environment(instance, tmp_path, run_dir)
+    processes = {name: command(name, env=env) for name in ("exchange", "ingest")}
+    venue = Venue(env)
+    try:
+        venue.submit(RESTING)
+        journal = Journal.open(located(venue.config))
+        journal.intent(RESTING, "{}", 0)
+        journal.close()
+        processes["executor"] = command("executor", env=env)
+        overview = Overview(instance)
+
+        def reconciled() -> bool:
+            overview.refresh()
+            return bool(overview.ready("executor") and overview.get("executor", "reconciled"))
+
+        until(reconciled, 60, "the executor is reconciled")
+        yield processes, venue, env, overview
+    finally:
+        venue.gateway.close()
+        for process in processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in processes.values():
+            process.communicate(timeout=30)
+
+
+def test_working_orders_are_cancelled_although_the_executor_hangs(stages):
+    processes, venue, env, overview = stages
+    assert venue.state(RESTING) is None
+    os.kill(processes["executor"].pid, signal.SIGSTOP)
+    process = command("halt", "it hangs", "--json", env=env)
+    told = json.loads(process.communicate()[0])
+    assert process.returncode == 1 and not told["confirmed"] and told["problem"] == ""
+    assert told["orders"] == [{"client_id": RESTING.client_id, "symbol": "BTC-USD", "done": True, "what": "cancelled"}]
+    assert venue.state(RESTING) is State.CANCELLED
+    os.kill(processes["executor"].pid, signal.SIGCONT)
+
+    def halted() -> bool:
+        overview.refresh()
+        return bool(overview.get("executor", "halted")) and not overview.get("executor", "working")
+
+    until(halted, 30, "the executor has woken up, has seen the halt and knows of the end of its order")
+    reader = Reader(located(venue.config))
+    until(lambda: reader.orders()[0]["state"] == "cancelled", 10, "the journal knows it, too")
+    reader.close()

@@ -1,0 +1,750 @@
+"""Orders over Binance's REST API, for usd-m futures and spot, and what its user stream tells of them.
+
+                usd-m                        spot
+    submit      POST   /fapi/v1/order        /api/v3/order                     newClientOrderId is ours
+    query       GET    /fapi/v1/order        /api/v3/order                     by origClientOrderId
+    cancel      DELETE /fapi/v1/order        /api/v3/order                     by origClientOrderId
+    fills       GET    /fapi/v1/userTrades   /api/v3/myTrades                  by order id
+    portfolio   GET    /fapi/v3/positionRisk /api/v3/account, then the prices of what is held
+    filters     GET    /fapi/v1/exchangeInfo /api/v3/exchangeInfo
+    stream      listenKey, ORDER_TRADE_UPDATE   WebSocket API, executionReport   (common.gateways.binance_stream)
+
+    answer to a submit           means
+    200                          the order as it stands
+    4xx                          refused: it has no effect (-2010, -1013, -1021 and the like)
+    408, 409, 5xx                unknown; also -1000, -1001, -1006 and -1007 under whatever status
+    "duplicate" in its words     unknown: an order of this client id is there, and has to be asked for
+    429, 418, 403, -1003, -1015  refused; come back after Retry-After
+    none, nothing left           refused by ourselves: it never left; and a pause, since the venue is not there
+    none otherwise               unknown
+
+    answer to a query or cancel  means
+    -2013 to a query             absent; unanswered if the order was acknowledged: the answer is older than that
+    -2011, -2013 to a cancel     nothing to cancel: the order is asked for
+    other                        unanswered
+
+Fills come from the stream, and from a request where it has not told all of them within PATIENCE. The end of an order is
+told when its fills add up to what the venue says was executed, so neither a lost frame nor one that comes twice does
+harm. A client id is sent once in the life of a gateway: Binance takes one anew when its order is over, so asked again
+it is looked up instead. `recvWindow` is the time after which an answer is not waited for any longer: what arrives later
+than that is refused (-1021), and does not trade behind our back.
+
+A fee in the quote asset is taken as told; one in the base asset is counted at the price of its fill (the balance itself
+is then smaller than the position by it); one in any other, such as BNB, is not valued exactly: the standard rate of a
+taker stands for it, which is at least what was paid. Fees are rounded up to 1e-8.
+
+While orders of ours rest on usd-m, a dead man's timer runs there (countdownCancelAll), and is wound up again every
+third of COUNTDOWN: if this process hangs or is gone, the venue cancels all open orders of those symbols, whosever they
+are. Spot has no such timer.
+
+The account must be in one-way mode on usd-m. Spot sells only what it has. The portfolio is asked for once the filters
+are known and the stream is open, so nothing trades before.
+
+The keys are read from $ALPHA_BINANCE_KEY and $ALPHA_BINANCE_SECRET, and are never put into an error or a log.
+"""
+
+import select
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from common import fixed
+from common.config import Config
+from common.errors import ConfigError, VenueError
+from common.events import HttpRequest
+from common.fixed import SCALE
+from common.gateways import (
+    Absent,
+    Acked,
+    Ended,
+    Event,
+    Filled,
+    NoPortfolio,
+    Portfolio,
+    Throttled,
+    Unanswered,
+    Unknown,
+    is_loopback,
+)
+from common.gateways import binance_filters as filters
+from common.gateways.binance_filters import Filters
+from common.gateways.binance_stream import UserStream
+from common.http import TOO_LATE, HttpClient, Reply
+from common.orders import SIDE_NAMES, Order, State
+from common.positions import Position
+from common.ring import Books
+from common.signing import Credentials
+
+ENV_KEY, ENV_SECRET = "ALPHA_BINANCE_KEY", "ALPHA_BINANCE_SECRET"
+LOOPBACK_KEY = "loopback"  #: key and secret that a loopback exchange expects where none is set
+REMEMBERED = 10_000  #: orders whose client id is not sent again
+HOLD_NS = 20_000_000  #: what the stream says of an order waits so long for the answer to the order itself
+PATIENCE_NS = 300_000_000  #: for the stream, before the fills of an order are asked for
+AGAIN_NS = 1_000_000_000  #: between requests for fills that are not all there yet
+COUNTDOWN_NS = 30_000_000_000  #: of the dead man's timer
+MAX_WINDOW_MS = 60_000  #: recvWindow that Binance takes at most
+
+_UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
+_NO_SUCH_ORDER, _CANCEL_REJECTED = -2013, -2011
+_BUSY_STATUS, _BUSY_CODES = frozenset({403, 418, 429}), frozenset({-1003, -1008, -1015})
+_PAUSES_NS = {418: 120_000_000_000, 403: 60_000_000_000}  # where no Retry-After says how long
+_PAUSE_NS = 1_000_000_000
+_UNREACHED_NS = 250_000_000
+_ENDS = {"FILLED": State.FILLED, "CANCELED": State.CANCELLED, "REJECTED": State.REJECTED, "EXPIRED": State.EXPIRED,
+         "EXPIRED_IN_MATCH": State.EXPIRED}
+_ALIVE = ("NEW", "PARTIALLY_FILLED", "PENDING_NEW", "PENDING_CANCEL", "ACCEPTED")
+_LIVES = ("GTC", "IOC", "FOK", "GTX")
+
+
+class Venue(NamedTuple):
+    """What differs between the two."""
+
+    name: str
+    rest: str  #: of all paths, but those that have a version of their own
+    trades: str
+    account: str
+    countdown: str  #: "": there is no dead man's timer
+    listen_key: str  #: "": the stream is subscribed to by a signed request
+    event: str  #: of the stream, when something happens to an order
+    order: str  #: field of the event that holds the order; "": it is the event
+    streams: Mapping[str, str]  #: REST host -> where its user streams are
+    loopback: str  #: path of them at a loopback exchange
+    fee_bps: int  #: standard rate of a taker
+    post_only: Mapping[str, str]  #: parameters of a post-only limit order
+    response: str  #: newOrderRespType that tells most
+
+
+USDM = Venue(
+    "binance-usdm", "/fapi/v1", "/fapi/v1/userTrades", "/fapi/v3/positionRisk",
+    "/fapi/v1/countdownCancelAll", "/fapi/v1/listenKey",
+    "ORDER_TRADE_UPDATE", "o",
+    {"fapi.binance.com": "wss://fstream.binance.com/private",
+     "testnet.binancefuture.com": "wss://fstream.binancefuture.com/private",
+     "demo-fapi.binance.com": "wss://fstream.binancefuture.com/private"},
+    "/private", 5, {"type": "LIMIT", "timeInForce": "GTX"}, "RESULT")
+SPOT = Venue(
+    "binance-spot", "/api/v3", "/api/v3/myTrades", "/api/v3/account", "", "", "executionReport", "",
+    {"api.binance.com": "wss://ws-api.binance.com:443/ws-api/v3",
+     "testnet.binance.vision": "wss://ws-api.testnet.binance.vision/ws-api/v3",
+     "demo-api.binance.com": "wss://demo-ws-api.binance.com/ws-api/v3"},
+    "/ws-api/v3", 10, {"type": "LIMIT_MAKER"}, "FULL")
+VENUES = {venue.name: venue for venue in (USDM, SPOT)}
+
+
+class _Asked(NamedTuple):
+    """What a reply is the answer to: `told` makes events of it, `lost` of the reason why it is of no use."""
+
+    told: Callable[[Reply], list[Event]]
+    lost: Callable[[str], list[Event]]
+
+
+class _Followed:
+    """An order of which something was said: what was told of its fills, and its end, which waits for them."""
+
+    __slots__ = ("client_id", "symbol", "venue_id", "fills", "end", "over", "ask_ns", "posted", "heard", "hold_ns",
+                 "ours")
+
+    def __init__(self, client_id: str, symbol: str) -> None:
+        self.client_id, self.symbol, self.venue_id = client_id, symbol, ""
+        self.fills: dict[str, int] = {}  #: fill id -> quantity
+        self.end: Ended | None = None
+        self.over = False  #: the end has been told
+        self.ask_ns = 0  #: when to ask for its fills; 0: no need to
+        self.ours = False  #: somebody asked for it here; others on the same account are only heard of
+        self.posted = False  #: it was sent, and that is not answered yet
+        self.heard: list[dict] = []  #: what the stream has said meanwhile
+        self.hold_ns = 0  #: until when that may wait; 0: nothing waits
+
+
+class Binance:
+    """`spare` carries what is asked besides orders, so that no order waits behind it."""
+
+    def __init__(self, venue: Venue, orders: HttpClient, spare: HttpClient, stream_url: str, credentials: Credentials,
+                 symbols: tuple[str, ...], known: Mapping[str, Filters], timeout_s: float, clock) -> None:
+        self.name, self._venue, self._clock = venue.name, venue, clock
+        self._orders, self._spare, self._credentials = orders, spare, credentials
+        self._symbols, self._timeout_ns = symbols, int(timeout_s * 1e9)
+        self._window_ms = min(int(timeout_s * 1000), MAX_WINDOW_MS)
+        self._filters, self._filters_known, self._filters_ns = dict(known), False, 0
+        self._filters_error = "they have not been asked for yet"
+        key = bool(venue.listen_key)
+        self._stream = UserStream(stream_url, clock, timeout_s, ask_key=self._ask_key if key else None,
+                                  renew_key=self._renew_key if key else None, hello=None if key else self._hello)
+        self._openings = 0
+        self._followed: OrderedDict[str, _Followed] = OrderedDict()
+        self._unsettled: dict[str, _Followed] = {}  # those of them that are not over
+        self._events: list[Event] = []  # for the next `work`
+        self._portfolio_by_ns = 0  # until when a portfolio may wait for its turn; 0: none is wanted
+        self._wind_up_ns: dict[str, int] = {}  # symbol -> when its dead man's timer is to be wound up again
+        self._unwritten = False  # something was asked since the last `work`
+        self._poll = select.epoll()
+        self._closed = False
+
+    def attach(self, books: Books) -> None:
+        """The venue has its own books."""
+
+    def restore(self, positions: Mapping[str, Position]) -> None:
+        """The venue has its own record."""
+
+    # ---- what is asked of it
+
+    def submit(self, order: Order, start_by_ns: int = 0) -> None:
+        if order.client_id in self._followed:
+            return self.query(order)
+        parameters = self._order_parameters(order)
+        known = self._filters.get(order.symbol)
+        refusal = known.refusal(order.price, order.qty) if known else (
+            f"the venue does not list {order.symbol}" if self._filters_known else "")
+        if refusal:
+            self._events.append(Ended(order.client_id, State.REJECTED, 0, f"not sent: {refusal}"))
+            return
+        followed = self._follow(order.client_id, order.symbol)
+        followed.posted = followed.ours = True
+
+        def lost(reason: str) -> list[Event]:
+            followed.posted = False
+            return [Unknown(order.client_id, reason), *self._let_go(followed)]
+
+        self._ask(self._orders, "POST", f"{self._venue.rest}/order", parameters, _Asked(
+            lambda reply: [*self._submitted(order, followed, reply), *self._let_go(followed)], lost), start_by_ns)
+
+    def query(self, order: Order) -> None:
+        self._query(order.client_id, order.symbol, order)
+
+    def cancel(self, order: Order, venue_id: str) -> None:
+        self._ask(self._orders, "DELETE", f"{self._venue.rest}/order", self._which(order.client_id, order.symbol),
+                  _Asked(lambda reply: self._cancelled(order, reply),
+                         lambda reason: [Unanswered(order.client_id, reason)]))
+
+    def portfolio(self) -> None:
+        self._portfolio_by_ns = self._clock.monotonic_ns() + self._timeout_ns
+
+    def work(self) -> list[Event]:
+        if self._closed:
+            return []
+        now = self._clock.monotonic_ns()
+        events, self._events = self._events, []
+        for told in self._stream.work(now):
+            if told["e"] == self._venue.event:
+                events += self._listened(told, now)
+        for followed in list(self._unsettled.values()):
+            if 0 < followed.hold_ns <= now:
+                events += self._let_go(followed)
+        self._follow_up(now)
+        while replies := [*self._orders.work(), *self._spare.work()]:
+            for reply in replies:
+                events += self._answered(reply)
+            self._follow_up(now)
+        self._unwritten = False
+        return events
+
+    @property
+    def busy(self) -> bool:
+        """Until it is closed: the stream may speak at any time."""
+        return not self._closed
+
+    @property
+    def wants_write(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        """One descriptor for all connections: who waits for it wakes for each of them."""
+        if self._closed:
+            return -1
+        for part in (self._orders, self._spare, self._stream):
+            number = part.fileno()
+            if number >= 0:
+                mask = select.EPOLLIN | (select.EPOLLOUT if part.wants_write else 0)
+                try:
+                    self._poll.modify(number, mask)
+                except FileNotFoundError:  # new here; what was closed has left by itself
+                    self._poll.register(number, mask)
+        return self._poll.fileno()
+
+    def due_ns(self) -> int:
+        if self._closed:
+            return 0
+        dues = [self._orders.deadline_ns(), self._spare.deadline_ns(), self._stream.due_ns(), self._portfolio_by_ns,
+                0 if self._filters_known else self._filters_ns, 1 if self._events or self._unwritten else 0,
+                *(time for followed in self._unsettled.values() for time in (followed.ask_ns, followed.hold_ns))]
+        return min(filter(None, dues), default=0)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._orders.close()
+        self._spare.close()
+        self._stream.close()
+        self._poll.close()
+        self._events.clear()
+
+    def _answered(self, reply: Reply) -> list[Event]:
+        asked: _Asked = reply.token
+        pause = _pause_ns(reply)
+        events: list[Event] = [Throttled(self._clock.monotonic_ns() + pause)] if pause else []
+        try:
+            return events + asked.told(reply)
+        except VenueError as error:
+            return events + asked.lost(str(error))
+
+    # ---- requests
+
+    def _ask(self, client: HttpClient, method: str, path: str, parameters: dict[str, object], asked: _Asked,
+             start_by_ns: int = 0) -> None:
+        """Signed, as of now; in alphabetical order, as others put it, so that both can be compared."""
+        stamped = parameters | {"recvWindow": self._window_ms, "timestamp": self._clock.wall_ns() // 1_000_000}
+        query = self._credentials.query(dict(sorted(stamped.items())))
+        client.submit(HttpRequest(method, f"{path}?{query}", (self._credentials.header,)), asked, start_by_ns)
+        self._unwritten = True
+
+    def _ask_plain(self, method: str, path: str, asked: _Asked) -> None:
+        """Not signed; with the key, which some of them want."""
+        self._spare.submit(HttpRequest(method, path, (self._credentials.header,)), asked)
+        self._unwritten = True
+
+    def _order_parameters(self, order: Order) -> dict[str, object]:
+        """Raises VenueError for an order that Binance has no words for."""
+        if order.order_type != "LIMIT" or order.time_in_force not in _LIVES:
+            raise VenueError("this gateway sends limit orders only",
+                             where=f"{order.order_type} {order.time_in_force}", remedy=f"with {', '.join(_LIVES)}")
+        kind = self._venue.post_only if order.time_in_force == "GTX" else {
+            "type": "LIMIT", "timeInForce": order.time_in_force}
+        return {"symbol": order.symbol, "side": SIDE_NAMES[order.side], **kind, "quantity": fixed.text(order.qty),
+                "price": fixed.text(order.price), "newClientOrderId": order.client_id,
+                "newOrderRespType": self._venue.response,
+                **({"reduceOnly": "true"} if order.reduce_only and self._venue is USDM else {})}
+
+    @staticmethod
+    def _which(client_id: str, symbol: str) -> dict[str, object]:
+        return {"symbol": symbol, "origClientOrderId": client_id}
+
+    def _query(self, client_id: str, symbol: str, order: Order | None) -> None:
+        self._ask(self._spare, "GET", f"{self._venue.rest}/order", self._which(client_id, symbol), _Asked(
+            lambda reply: self._queried(client_id, symbol, order, reply),
+            lambda reason: [Unanswered(client_id, reason)] if order is not None else []))
+
+    def _ask_fills(self, followed: _Followed, asked: _Asked) -> None:
+        self._ask(self._spare, "GET", self._venue.trades,
+                  {"symbol": followed.symbol, "orderId": followed.venue_id, "limit": 1000}, asked)
+
+    # ---- what time asks for
+
+    def _follow_up(self, now: int) -> None:
+        if not self._filters_known and now >= self._filters_ns:
+            self._filters_ns = now + self._timeout_ns
+            self._ask_filters()
+        if self._stream.openings > self._openings:
+            if self._openings:  # what happened meanwhile was told to nobody
+                for followed in list(self._unsettled.values()):
+                    self._query(followed.client_id, followed.symbol, None)
+            self._openings = self._stream.openings
+        for followed in list(self._unsettled.values()):
+            if 0 < followed.ask_ns <= now:
+                followed.ask_ns = 0  # until this is answered
+                self._ask_fills(followed, _Asked(lambda reply, followed=followed: self._caught_up(followed, reply),
+                                                 lambda reason, followed=followed: self._ask_later(followed)))
+        if self._portfolio_by_ns:
+            self._look_at_portfolio(now)
+        if self._venue.countdown:
+            for symbol in {f.symbol for f in self._unsettled.values() if f.ours and f.venue_id and f.end is None}:
+                if now >= self._wind_up_ns.get(symbol, 0):
+                    self._wind_up(symbol, now)
+
+    def _wind_up(self, symbol: str, now: int) -> None:
+        """The dead man's timer of a symbol begins anew; tried again soon where that was not taken."""
+        def lost(reason: str) -> list[Event]:
+            self._wind_up_ns[symbol] = self._clock.monotonic_ns() + AGAIN_NS
+            return []
+
+        self._wind_up_ns[symbol] = now + COUNTDOWN_NS // 3
+        self._ask(self._spare, "POST", self._venue.countdown,
+                  {"symbol": symbol, "countdownTime": COUNTDOWN_NS // 1_000_000},
+                  _Asked(lambda reply: [] if reply.status == 200 else lost(""), lost))
+
+    def _look_at_portfolio(self, now: int) -> None:
+        """Its turn has come when it can be compared with the fills that were told."""
+        waits_for = ("" if self._filters_known else f"the filters: {self._filters_error}") or (
+            "" if self._stream.live else f"the user stream: {self._stream.error}") or (
+            "answers about orders" if self._orders.in_flight or any(f.end for f in self._unsettled.values()) else "")
+        if not waits_for:
+            self._portfolio_by_ns = 0
+            self._ask(self._spare, "GET", self._venue.account, {}, _Asked(self._held, lambda why: [NoPortfolio(why)]))
+        elif now >= self._portfolio_by_ns:
+            self._portfolio_by_ns = 0
+            self._events.append(NoPortfolio(f"it waits for {waits_for}"))
+
+    def _ask_filters(self) -> None:
+        names = f"?symbols={quote(orjson.dumps(self._symbols), safe='')}" if self._venue is SPOT else ""
+        self._ask_plain("GET", f"{self._venue.rest}/exchangeInfo{names}", _Asked(self._learn_filters,
+                                                                               self._miss_filters))
+
+    def _learn_filters(self, reply: Reply) -> list[Event]:
+        if reply.status != 200:
+            return self._miss_filters(_complaint(reply))
+        found = filters.parse(_parsed(reply))
+        missing = [symbol for symbol in self._symbols if symbol not in found]
+        if missing:
+            return self._miss_filters(f"the venue does not list {', '.join(missing)}")
+        self._filters, self._filters_known = {symbol: found[symbol] for symbol in self._symbols}, True
+        return []
+
+    def _miss_filters(self, reason: str) -> list[Event]:
+        self._filters_error, self._filters_ns = reason, self._clock.monotonic_ns() + AGAIN_NS
+        return []
+
+    def _ask_key(self) -> None:
+        def told(reply: Reply) -> list[Event]:
+            if reply.status == 200:
+                self._stream.key_told(_field(_parsed(reply), "listenKey", str))
+            else:
+                self._stream.failed(f"no listen key: {_complaint(reply)}")
+            return []
+
+        self._ask_plain("POST", self._venue.listen_key, _Asked(told, self._no_key))
+
+    def _renew_key(self, key: str) -> None:
+        """The key is known by the account; whether it is still the same one shows when it is not."""
+        def told(reply: Reply) -> list[Event]:
+            if 400 <= reply.status < 500 and reply.status not in _BUSY_STATUS:
+                self._stream.failed(f"the listen key was not renewed: {_complaint(reply)}")
+            return []
+
+        self._ask_plain("PUT", self._venue.listen_key, _Asked(told, lambda reason: []))
+
+    def _no_key(self, reason: str) -> list[Event]:
+        self._stream.failed(f"no listen key: {reason}")
+        return []
+
+    def _hello(self) -> bytes:
+        parameters = {"recvWindow": self._window_ms, "timestamp": self._clock.wall_ns() // 1_000_000}
+        return orjson.dumps({"id": "stream", "method": "userDataStream.subscribe.signature",
+                             "params": self._credentials.frame(parameters)})
+
+    # ---- answers: each returns events, and raises VenueError for nonsense
+
+    def _submitted(self, order: Order, followed: _Followed, reply: Reply) -> list[Event]:
+        client_id, (code, words) = order.client_id, _error(reply)
+        followed.posted = False
+        if followed.over:  # the stream was faster, by far
+            return []
+        if reply.status == 200:
+            told = _parsed(reply)
+            events = [*self._order_told(followed, order, told, reply, reply.sent_ns), *self._finish(followed)]
+            if followed.end and not followed.over:
+                followed.ask_ns = self._clock.monotonic_ns() + PATIENCE_NS
+            return events
+        refused = 400 <= reply.status < 500 and reply.status not in (408, 409) and code not in _UNKNOWN_CODES
+        if refused and "duplicate" not in words.lower():
+            self._forget(followed)
+            return [Ended(client_id, State.REJECTED, 0, _complaint(reply))]
+        if not reply.status and not reply.sent:
+            self._forget(followed)
+            return [Ended(client_id, State.REJECTED, 0, f"it never left: {reply.error}")]
+        return [Unknown(client_id, _complaint(reply))]
+
+    def _queried(self, client_id: str, symbol: str, order: Order | None, reply: Reply) -> list[Event]:
+        """`order`: who asked; None: we did, for ourselves."""
+        followed = self._followed.get(client_id)
+        if reply.status != 200:
+            if order is None:
+                return []
+            if _error(reply)[0] != _NO_SUCH_ORDER or followed and followed.venue_id:
+                return [Unanswered(client_id, _complaint(reply))]
+            self._unsettled.pop(client_id, None)  # but its client id is not sent again
+            return [Absent(client_id)]
+        followed = followed or self._follow(client_id, symbol)
+        followed.ours |= order is not None
+        told = _parsed(reply)
+        followed.over = False  # it is to be told again
+        events = self._order_told(followed, order, told, reply, 0)
+        if not filters.rounded(_field(told, "executedQty", str), "executedQty"):
+            return [*events, *self._finish(followed)]
+
+        def lost(reason: str) -> list[Event]:
+            self._ask_later(followed)
+            return [Unanswered(client_id, reason)] if order is not None else []
+
+        self._ask_fills(followed, _Asked(lambda reply: [*events, *self._fills_told(followed, reply)], lost))
+        return []
+
+    def _cancelled(self, order: Order, reply: Reply) -> list[Event]:
+        if reply.status == 200:
+            return self._queried(order.client_id, order.symbol, order, reply)
+        if _error(reply)[0] in (_CANCEL_REJECTED, _NO_SUCH_ORDER):
+            self.query(order)
+            return []
+        return [Unanswered(order.client_id, _complaint(reply))]
+
+    def _order_told(self, followed: _Followed, order: Order | None, told: Any, reply: Reply,
+                    sent_ns: int) -> list[Event]:
+        """An order as a request for it was answered: that the venue has it, and its fills where they are told with it.
+        A cancelled one may be named by the request that did it, and by itself beside it."""
+        ours, symbol = followed.client_id, _field(told, "symbol", str)
+        named = told.get("origClientOrderId") or _field(told, "clientOrderId", str)
+        if (named, symbol) != (ours, followed.symbol):
+            raise VenueError("the venue answers with another order", where=f"{symbol} {named!r}, ours {ours!r}"[:200])
+        if order is not None and (_field(told, "side", str) != SIDE_NAMES[order.side] or filters.rounded(
+                _field(told, "origQty", str), "origQty") != order.qty):
+            raise VenueError("the venue answers with another order",
+                             where=f"{told['side']} {told['origQty']}, ours {fixed.text(order.qty)}")
+        followed.venue_id = str(_field(told, "orderId", int))
+        events: list[Event] = [Acked(ours, followed.venue_id, sent_ns, reply.done_ns)]
+        for fill in told.get("fills") or ():
+            events.append(self._fill(followed, str(_field(fill, "tradeId", int)), _field(fill, "qty", str),
+                                     _field(fill, "price", str), fill.get("commission", "0"),
+                                     fill.get("commissionAsset"), told.get("transactTime") or 0))
+        self._state(followed, _field(told, "status", str), _field(told, "executedQty", str), "")
+        return events
+
+    def _listened(self, event: dict, now: int) -> list[Event]:
+        """Something has happened to an order, says the stream. Of one whose sending is not answered yet it is told a
+        little later: the answer comes first, as a rule, and so it should."""
+        try:
+            told = _field(event, self._venue.order, dict) if self._venue.order else event
+            # An order that was cancelled is named by the request that did it, on spot, and by itself beside it.
+            client_id = told.get("x") == "CANCELED" and told.get("C") or _field(told, "c", str)
+            followed = self._followed.get(client_id) or self._follow(client_id, _field(told, "s", str))
+            if not followed.posted:
+                return self._heard(followed, told, now)
+        except VenueError as error:
+            self._stream.failed(f"an event of the user stream makes no sense: {error}")
+            return []
+        followed.heard.append(told)
+        followed.hold_ns = followed.hold_ns or now + HOLD_NS
+        return []
+
+    def _let_go(self, followed: _Followed) -> list[Event]:
+        """What the stream has said of an order, and was kept."""
+        told, followed.heard, followed.hold_ns = followed.heard, [], 0
+        try:
+            return [event for item in told for event in self._heard(followed, item, self._clock.monotonic_ns())]
+        except VenueError as error:
+            self._stream.failed(f"an event of the user stream makes no sense: {error}")
+            return []
+
+    def _heard(self, followed: _Followed, told: dict, now: int) -> list[Event]:
+        """What is news of what the stream says of an order."""
+        kind, client_id, news = _field(told, "x", str), followed.client_id, not followed.venue_id
+        followed.venue_id = str(_field(told, "i", int))
+        events: list[Event] = []
+        if kind == "NEW" and news:
+            events.append(Acked(client_id, followed.venue_id, 0, now))
+        elif kind == "TRADE" and str(told.get("t")) not in followed.fills:
+            events.append(self._fill(followed, str(_field(told, "t", int)), _field(told, "l", str),
+                                     _field(told, "L", str), told.get("n") or "0", told.get("N"),
+                                     _field(told, "T", int)))
+        reason = told.get("r")
+        self._state(followed, _field(told, "X", str), _field(told, "z", str),
+                    reason if isinstance(reason, str) and reason != "NONE" else "")
+        events += self._finish(followed)
+        if followed.end and not followed.over and not followed.ask_ns:
+            followed.ask_ns = now + PATIENCE_NS
+        return events
+
+    def _fills_told(self, followed: _Followed, reply: Reply) -> list[Event]:
+        """All fills of an order, and its end if they add up to it; Unanswered if they should and do not."""
+        if reply.status != 200:
+            raise VenueError(_complaint(reply))
+        events: list[Event] = []
+        told = _parsed(reply)
+        for fill in told if isinstance(told, list) else ():
+            events.append(self._fill(followed, str(_field(fill, "id", int)), _field(fill, "qty", str),
+                                     _field(fill, "price", str), _field(fill, "commission", str),
+                                     fill.get("commissionAsset"), _field(fill, "time", int)))
+        if followed.end is None:
+            return events
+        ended = self._finish(followed)
+        if not ended:
+            self._ask_later(followed)
+        return [*events, *(ended or [Unanswered(followed.client_id, "the venue has not told all fills yet")])]
+
+    def _caught_up(self, followed: _Followed, reply: Reply) -> list[Event]:
+        if followed.over:  # the stream has told it meanwhile
+            return []
+        return [event for event in self._fills_told(followed, reply) if type(event) is not Unanswered]
+
+    def _ask_later(self, followed: _Followed) -> list[Event]:
+        followed.ask_ns = self._clock.monotonic_ns() + AGAIN_NS
+        return []
+
+    def _held(self, reply: Reply) -> list[Event]:
+        if reply.status != 200:
+            return [NoPortfolio(_complaint(reply))]
+        told = _parsed(reply)
+        if self._venue is SPOT:
+            return self._held_spot(told)
+        positions = {}
+        for item in told if isinstance(told, list) else ():
+            qty = filters.rounded(_field(item, "positionAmt", str), "positionAmt")
+            if qty:
+                if item.get("positionSide", "BOTH") != "BOTH":
+                    return [NoPortfolio(f"the account is in hedge mode (positionSide={item['positionSide']!r}): "
+                                        "set one-way mode at the venue")]
+                positions[_field(item, "symbol", str)] = (
+                    qty, filters.rounded(_field(item, "entryPrice", str), "entryPrice"))
+        return [Portfolio(positions)]
+
+    def _held_spot(self, told: Any) -> list[Event]:
+        """The balances of what our symbols trade; a balance has no price it was bought at: today's stands for it."""
+        balances = {_field(item, "asset", str): sum(filters.rounded(_field(item, part, str), part)
+                                                    for part in ("free", "locked"))
+                    for item in _field(told, "balances", list)}
+        held = {symbol: balances.get(self._filters[symbol].base, 0) for symbol in self._symbols}
+        held = {symbol: qty for symbol, qty in held.items() if qty}
+        if not held:
+            return [Portfolio({})]
+
+        def priced(reply: Reply) -> list[Event]:
+            if reply.status != 200:
+                return [NoPortfolio(_complaint(reply))]
+            told = _parsed(reply)
+            prices = {_field(item, "symbol", str): filters.rounded(_field(item, "price", str), "price")
+                      for item in (told if isinstance(told, list) else ())}
+            if held.keys() - prices.keys():
+                return [NoPortfolio("the venue does not tell the price of everything that is held")]
+            return [Portfolio({symbol: (qty, prices[symbol]) for symbol, qty in held.items()})]
+
+        names = quote(orjson.dumps(sorted(held)), safe="")
+        self._ask_plain("GET", f"{self._venue.rest}/ticker/price?symbols={names}",
+                        _Asked(priced, lambda why: [NoPortfolio(why)]))
+        return []
+
+    # ---- what is known of an order
+
+    def _follow(self, client_id: str, symbol: str) -> _Followed:
+        followed = self._followed[client_id] = self._unsettled[client_id] = _Followed(client_id, symbol)
+        if len(self._followed) > REMEMBERED:
+            self._unsettled.pop(self._followed.popitem(last=False)[0], None)
+        return followed
+
+    def _forget(self, followed: _Followed) -> None:
+        self._followed.pop(followed.client_id, None)
+        self._unsettled.pop(followed.client_id, None)
+
+    def _fill(self, followed: _Followed, fill_id: str, qty_text: str, price_text: str, fee_text: Any, asset: Any,
+              ms: int) -> Filled:
+        qty, price = filters.rounded(qty_text, "quantity"), filters.rounded(price_text, "price")
+        if qty <= 0 or price <= 0:
+            raise VenueError("a fill has no quantity or no price", where=f"quantity={qty_text}, price={price_text}")
+        followed.fills[fill_id] = qty
+        return Filled(followed.client_id, fill_id, qty, price, self._fee(followed.symbol, qty, price, fee_text, asset),
+                      ms * 1_000_000)
+
+    def _fee(self, symbol: str, qty: int, price: int, told: Any, asset: Any) -> int:
+        """In the quote asset; see the head of this file."""
+        fee = filters.rounded(told, "commission", up=True)
+        known = self._filters.get(symbol, Filters())
+        if not fee or asset == known.quote or asset is None or not known.quote and symbol.endswith(str(asset)):
+            return fee
+        if asset == known.base:
+            return -(-fee * price // SCALE)
+        return -(-qty * price * self._venue.fee_bps // (SCALE * 10_000))
+
+    def _state(self, followed: _Followed, status: str, executed: str, reason: str) -> None:
+        """What `status` means for the order."""
+        if status in _ENDS:
+            if not followed.over:
+                followed.end = Ended(followed.client_id, _ENDS[status],
+                                     filters.rounded(executed, "executed quantity"), reason[:200])
+                self._unsettled[followed.client_id] = followed
+        elif status not in _ALIVE:
+            raise VenueError("an order has a status that does not exist", where=f"status={status!r}"[:100])
+
+    def _finish(self, followed: _Followed) -> list[Event]:
+        """The end of the order, once, when the fills that were told add up to it."""
+        if followed.end is None or followed.over or sum(followed.fills.values()) != followed.end.filled:
+            return []
+        followed.over, followed.ask_ns = True, 0
+        self._unsettled.pop(followed.client_id, None)
+        return [followed.end]
+
+
+def create(config: Config, clock, environ: Mapping[str, str]) -> Binance:
+    settings, venue = config.executor, VENUES[config.executor.gateway]
+    given = credentials(settings.base_url, environ)
+    known = {symbol: Filters(tick=fixed.parse(item.tick), step=fixed.parse(item.lot))
+             for symbol, item in config.instruments.items()}
+    clients = [HttpClient(settings.base_url, settings.timeout_s, clock) for _ in range(2)]
+    return Binance(venue, *clients, stream_url(venue, settings.base_url), given, config.market.symbols, known,
+                   settings.timeout_s, clock)
+
+
+def stream_url(venue: Venue, base_url: str) -> str:
+    """Where the user streams of the REST API at `base_url` are; beside it, at a loopback exchange."""
+    parts = urlsplit(base_url)
+    if is_loopback(parts.hostname or ""):
+        return f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{venue.loopback}"
+    try:
+        return venue.streams[parts.hostname or ""]
+    except KeyError:
+        raise ConfigError(f"this is no address of {venue.name}", where=f"executor.base_url={parts.hostname}",
+                          remedy=f"known are {', '.join(f'https://{host}' for host in venue.streams)}, and loopback "
+                          "addresses") from None
+
+
+def credentials(base_url: str, environ: Mapping[str, str]) -> Credentials:
+    """From the environment; a loopback exchange has a default, any other host must be given both."""
+    parts = urlsplit(base_url)
+    local = is_loopback(parts.hostname or "")
+    if parts.scheme != "https" and not local:
+        raise ConfigError("the key of the order gateway would travel in clear", where=f"host={parts.hostname}",
+                          remedy="use an https:// address")
+    given = []
+    for name in (ENV_KEY, ENV_SECRET):
+        value = environ.get(name, "") or (LOOPBACK_KEY if local else "")
+        if not value:
+            raise ConfigError("no key for the order gateway", where=f"host={parts.hostname}",
+                              remedy=f"set {ENV_KEY} and {ENV_SECRET} in the environment")
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise ConfigError("the key for the order gateway has characters that no key has", where=name,
+                              remedy="set it without spaces or line ends")
+        given.append(value)
+    return Credentials(*given)
+
+
+def _parsed(reply: Reply) -> Any:
+    try:
+        return orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        raise VenueError("an answer is not JSON", where=f"status={reply.status}, body={reply.body[:80]!r}") from None
+
+
+def _field(told: Any, name: str, kind: type) -> Any:
+    value = told.get(name) if isinstance(told, dict) else None
+    if type(value) is not kind:
+        raise VenueError("an answer lacks a field or has it in another type",
+                         where=f"{name}={value!r}, expected {kind.__name__}"[:200])
+    return value
+
+
+def _error(reply: Reply) -> tuple[int, str]:
+    """Code and words of a refusal; 0 and nothing where there are none."""
+    try:
+        told = orjson.loads(reply.body)
+        return told["code"] if type(told["code"]) is int else 0, str(told.get("msg", ""))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return 0, ""
+
+
+def _complaint(reply: Reply) -> str:
+    """What went wrong, in the venue's own words where it has some."""
+    if not reply.status:
+        return reply.error
+    code, words = _error(reply)
+    if code or words:
+        return f"HTTP {reply.status}: {code} {words}"[:200]
+    return f"HTTP {reply.status}{f': {reply.body[:80]!r}' if reply.body else ''}"
+
+
+def _pause_ns(reply: Reply) -> int:
+    """How long to leave the venue alone: as it says, or a little while if it cannot be reached."""
+    if reply.status in _BUSY_STATUS or reply.status >= 400 and _error(reply)[0] in _BUSY_CODES:
+        text = reply.headers.get("retry-after", "")
+        if text.isdecimal() and 0 < len(text) < 7:
+            return int(text) * 1_000_000_000
+        return _PAUSES_NS.get(reply.status, _PAUSE_NS)
+    return 0 if reply.status or reply.sent or reply.error == TOO_LATE else _UNREACHED_NS

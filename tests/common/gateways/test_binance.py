@@ -1,0 +1,499 @@
+"""Binance's order API, usd-m and spot: as it is asked, as an independent client asks it, and as it fails."""
+
+import logging
+import traceback
+from urllib.parse import parse_qsl
+
+import orjson
+import pytest
+
+from common.clock import ManualClock, SystemClock
+from common.config import Config, Executor, Instrument, Market
+from common.errors import AlphaError, ConfigError
+from common.fixed import SCALE
+from common.gateways import (
+    Absent,
+    Acked,
+    Ended,
+    Filled,
+    NoPortfolio,
+    Portfolio,
+    Throttled,
+    Unanswered,
+    Unknown,
+    binance,
+    is_live,
+)
+from common.http import Reply
+from common.orders import BUY, SELL, Order, State
+from tests.still_binance import PRICE, still
+from tests.waiting import until
+
+SYMBOL = "BTCUSDT"
+ORDER = Order("00000007-0-42", SYMBOL, BUY, 2 * SCALE, PRICE, 7, 42)
+RESTS = ORDER._replace(price=PRICE - SCALE, time_in_force="GTC")
+PATHS = {"binance-usdm": "/fapi/v1", "binance-spot": "/api/v3"}
+
+
+@pytest.fixture(params=PATHS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def venue(name, tmp_path):
+    with still(tmp_path, name, symbols=(SYMBOL, "ETHUSDT")) as served:
+        yield served
+
+
+@pytest.fixture
+def make(request):
+    def make(name: str, url: str, clock=None, environ=None, timeout_s: float = 5.0, ready: bool = True, **changes):
+        config = Config(executor=Executor(gateway=name, base_url=url, timeout_s=timeout_s),
+                        market=Market(symbols=(SYMBOL, "ETHUSDT")), **changes)
+        gateway = binance.create(config, clock or SystemClock(), environ or {})
+        request.addfinalizer(gateway.close)
+        if ready:
+            gateway.portfolio()
+            assert heard(gateway, Portfolio) == [Portfolio({})]
+        return gateway
+    return make
+
+
+def heard(gateway, last: type, count: int = 1) -> list:
+    """Events up to the `count`-th of kind `last`."""
+    events: list = []
+    until(lambda: events.extend(gateway.work()) or sum(type(e) is last for e in events) >= count,
+          what=f"{last.__name__}, {events}")
+    return events
+
+
+def told(served) -> dict:
+    """The parameters of the last request for an order, and its head."""
+    target = served.call(lambda mode: [t for t in mode.targets if "/order?" in t][-1])
+    return dict(parse_qsl(target.partition("?")[2]))
+
+
+# ---- what is asked
+
+
+def test_an_order_is_put_as_the_venue_wants_it(venue, make, name):
+    gateway = make(name, venue.url)
+    gateway.submit(ORDER)
+    events = heard(gateway, Ended)
+    asked = told(venue)
+    assert {key: asked[key] for key in asked if key not in ("timestamp", "signature")} == {
+        "symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "IOC", "quantity": "2", "price": "100",
+        "newClientOrderId": "00000007-0-42", "recvWindow": "5000",
+        "newOrderRespType": "FULL" if name == "binance-spot" else "RESULT"}
+    assert [type(e) for e in events] == [Acked, Filled, Ended]
+    assert events[0].sent_ns > 0 and events[0].venue_id == "1"
+    assert events[1]._replace(event_ns=0) == Filled(ORDER.client_id, "1", 2 * SCALE, PRICE, 2 * SCALE // 100, 0)
+    assert events[2] == Ended(ORDER.client_id, State.FILLED, 2 * SCALE, "")
+
+
+def test_an_independent_client_asks_for_the_same_order_with_the_same_words(venue, make, name):
+    """And the exchange takes the one's signature as it takes the other's."""
+    client = pytest.importorskip("binance.client").Client("loopback", "loopback", ping=False)
+    client.API_URL, client.FUTURES_URL = f"{venue.url}/api", f"{venue.url}/fapi"
+    client.REQUEST_RECVWINDOW = 5000
+    theirs: list[dict] = []
+    send = client.session.send
+
+    def record(request, **options):
+        text = f"{request.url.partition('?')[2]}&{request.body or ''}"
+        theirs.append({"method": request.method, "path": request.path_url.partition("?")[0],
+                       "key": request.headers["X-MBX-APIKEY"], **dict(parse_qsl(text))})
+        return send(request, **options)
+
+    client.session.send = record
+    place, show, withdraw = ((client.create_order, client.get_order, client.cancel_order) if name == "binance-spot" else
+                             (client.futures_create_order, client.futures_get_order, client.futures_cancel_order))
+    placed = place(symbol=SYMBOL, side="BUY", type="LIMIT", timeInForce="GTC", quantity="2", price="99",
+                   newClientOrderId="theirs-1", recvWindow=5000,
+                   newOrderRespType="FULL" if name == "binance-spot" else "RESULT")
+    assert placed["status"] == "NEW" and placed["clientOrderId"] == "theirs-1"
+    assert show(symbol=SYMBOL, origClientOrderId="theirs-1", recvWindow=5000)["orderId"] == placed["orderId"]
+    assert withdraw(symbol=SYMBOL, origClientOrderId="theirs-1", recvWindow=5000)["status"] == "CANCELED"
+    gateway = make(name, venue.url)
+    ours: list[dict] = []
+    submit = gateway._orders.submit, gateway._spare.submit
+
+    def spy(client_submit):
+        def run(request, *rest):
+            path, _, query = request.path.partition("?")
+            ours.append({"method": request.method, "path": path, "key": dict(request.headers)["X-MBX-APIKEY"],
+                         **dict(parse_qsl(query))})
+            client_submit(request, *rest)
+        return run
+
+    gateway._orders.submit, gateway._spare.submit = map(spy, submit)
+    order = RESTS._replace(client_id="theirs-1")
+    gateway.submit(order)
+    gateway.query(order)
+    gateway.cancel(order, "1")
+    wanted = [request for request in ours if request["path"].endswith("/order")]
+    assert len(wanted) == len(theirs) == 3
+    for one, other in zip(wanted, theirs):
+        signed = {key: value for key, value in one.items() if key not in ("method", "path", "key", "signature")}
+        assert client._generate_signature(signed) == one["signature"]
+        moment = {"timestamp": "", "signature": ""}
+        assert one | moment == other | moment
+
+
+def test_post_only_is_said_as_each_market_says_it(venue, make, name):
+    gateway = make(name, venue.url)
+    gateway.submit(RESTS._replace(time_in_force="GTX"))
+    assert [type(e) for e in heard(gateway, Acked)] == [Acked]
+    asked = told(venue)
+    assert (asked["type"], asked.get("timeInForce")) == (
+        ("LIMIT_MAKER", None) if name == "binance-spot" else ("LIMIT", "GTX"))
+    gateway.submit(ORDER._replace(client_id="x-2", time_in_force="GTX"))
+    [ended] = heard(gateway, Ended)
+    assert ended.state is State.REJECTED and ("-2010" if name == "binance-spot" else "-5022") in ended.reason
+
+
+def test_reduce_only_is_said_where_it_is_known(venue, make, name):
+    gateway = make(name, venue.url)
+    gateway.submit(ORDER)
+    heard(gateway, Ended)
+    gateway.submit(ORDER._replace(client_id="x-2", side=SELL, reduce_only=True))
+    assert heard(gateway, Ended)[-1].state is State.FILLED
+    assert told(venue).get("reduceOnly") == (None if name == "binance-spot" else "true")
+
+
+def test_an_order_that_no_words_are_known_for_never_leaves(venue, make, name):
+    gateway = make(name, venue.url)
+    for order in (ORDER._replace(order_type="STOP"), ORDER._replace(time_in_force="DAY")):
+        with pytest.raises(AlphaError, match="limit orders only"):
+            gateway.submit(order)
+    assert venue.count("POST", f"{PATHS[name]}/order") == 0
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"price": PRICE + 1}, "PRICE_FILTER: price 100.00000001 is no multiple of 0.01"),
+    ({"qty": SCALE + 1}, "LOT_SIZE: quantity 1.00000001 is no multiple of 0.0001"),
+    ({"qty": SCALE // 100}, "NOTIONAL: price * quantity 1 is below 5"),
+    ({"symbol": "DOGEUSDT"}, "does not list DOGEUSDT")])
+def test_what_the_filters_refuse_is_not_sent(venue, make, name, change, words):
+    gateway = make(name, venue.url)
+    gateway.submit(ORDER._replace(**change))
+    [event] = heard(gateway, Ended)
+    assert event.state is State.REJECTED and words in event.reason
+    assert venue.count("POST", f"{PATHS[name]}/order") == 0
+
+
+def test_the_configuration_is_a_filter_until_the_venue_has_told_its_own(make, name):
+    gateway = make(name, "http://127.0.0.1:1", ready=False, instruments={SYMBOL: Instrument(tick="0.5", lot="1")})
+    gateway.submit(ORDER._replace(price=PRICE + SCALE // 4))
+    assert "no multiple of 0.5" in heard(gateway, Ended)[-1].reason
+
+
+# ---- what comes back
+
+
+def test_a_resting_order_is_filled_by_what_the_stream_says(venue, make, name):
+    gateway = make(name, venue.url)
+    gateway.submit(RESTS)
+    assert [type(e) for e in heard(gateway, Acked)] == [Acked]
+    asked = venue.count("GET", f"{PATHS[name]}/order")
+    venue.call(lambda mode: mode.move(PRICE - 2 * SCALE, PRICE - SCALE))
+    events = heard(gateway, Ended)
+    assert [type(e) for e in events] == [Filled, Ended] and events[0].price == PRICE - SCALE
+    assert venue.count("GET", f"{PATHS[name]}/order") == asked, "nothing had to be asked"
+
+
+def test_a_part_that_is_not_filled_expires(venue, make, name):
+    gateway = make(name, venue.url)
+    gateway.submit(ORDER._replace(qty=60 * SCALE))
+    events = heard(gateway, Ended)
+    assert [type(e) for e in events] == [Acked, Filled, Ended]
+    assert events[-1] == Ended(ORDER.client_id, State.EXPIRED, 50 * SCALE, "")
+
+
+def test_a_cancel_is_answered_by_the_end(venue, make, name):
+    gateway = make(name, venue.url)
+    gateway.submit(RESTS)
+    [acked] = heard(gateway, Acked)
+    gateway.cancel(RESTS, acked.venue_id)
+    ended = heard(gateway, Ended)[-1]
+    assert ended == Ended(RESTS.client_id, State.CANCELLED, 0, "")
+    gateway.cancel(RESTS, acked.venue_id)  # -2011: so it is asked for
+    assert heard(gateway, Ended)[-1] == ended
+
+
+@pytest.mark.parametrize("fault", ["order-lost:every=1", "order-503:every=1,how=taken"])
+def test_an_order_whose_answer_is_lost_is_unknown_and_then_found(venue, make, name, fault):
+    gateway = make(name, venue.url)
+    venue.disturb(fault)
+    gateway.submit(ORDER)
+    events = heard(gateway, Ended)
+    kinds = [type(e) for e in events]
+    assert Unknown in kinds and kinds[-2:] == [Filled, Ended], "the stream tells all the same"
+    gateway.query(ORDER)
+    assert [type(e) for e in heard(gateway, Ended)] == [Acked, Filled, Ended]
+    assert venue.count("POST", f"{PATHS[name]}/order") == 1, "and it is not sent again"
+
+
+@pytest.mark.parametrize("fault", ["order-cut:every=1", "order-503:every=1,how=not-taken"])
+def test_an_order_that_was_not_taken_is_unknown_and_then_absent(venue, make, name, fault):
+    gateway = make(name, venue.url)
+    venue.disturb(fault)
+    gateway.submit(ORDER)
+    assert [type(e) for e in heard(gateway, Unknown)] == [Unknown]
+    gateway.query(ORDER)
+    assert heard(gateway, Absent) == [Absent(ORDER.client_id)]
+    gateway.submit(ORDER)  # asked again it is looked up, and not sent
+    assert heard(gateway, Absent) == [Absent(ORDER.client_id)]
+    assert venue.count("POST", f"{PATHS[name]}/order") == 1
+
+
+def test_no_answer_in_time_is_no_news_of_an_order_that_the_stream_has_told(venue, make, name):
+    clock = Later()
+    gateway = make(name, venue.url, clock)
+    venue.disturb("order-slow:every=1,seconds=1000")
+    gateway.submit(ORDER)
+    events = heard(gateway, Ended)
+    assert [type(e) for e in events] == [Acked, Filled, Ended], "the stream does not wait for the answer"
+    clock.later_ns = 6_000_000_000
+    until(lambda: gateway.work() == [] and not gateway._orders.in_flight)
+
+
+class Later(SystemClock):
+    """The real clock, moved on by the test."""
+
+    later_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return super().monotonic_ns() + self.later_ns
+
+
+@pytest.mark.parametrize(("fault", "fills"), [("fill-twice:every=1", 1), ("fill-late:every=1,seconds=0.6", 1),
+                                              ("fill-lost:every=1", 1)])
+def test_news_of_a_fill_may_come_twice_late_or_never(venue, make, name, fault, fills):
+    gateway = make(name, venue.url)
+    venue.disturb(fault)
+    gateway.submit(ORDER)
+    events = heard(gateway, Ended)
+    assert events[-1].filled == 2 * SCALE and len({e.fill_id for e in events if type(e) is Filled}) == fills
+    assert [type(e) for e in events].count(Ended) == 1
+    venue.disturb()
+    gateway.submit(ORDER._replace(client_id="x-2"))
+    later = heard(gateway, Ended)  # behind all that was late
+    assert {e.client_id for e in later if type(e) is Ended} <= {"x-2", ORDER.client_id}
+
+
+def test_an_order_may_be_rejected_after_it_was_accepted(venue, make, name):
+    gateway = make(name, venue.url)
+    venue.disturb("order-rejected:every=1")
+    gateway.submit(RESTS)
+    events = heard(gateway, Ended)
+    assert [type(e) for e in events] == [Acked, Ended] and events[-1].filled == 0
+    assert events[-1].state is (State.REJECTED if name == "binance-spot" else State.EXPIRED)
+
+
+def test_too_many_requests_are_a_rejection_and_a_time_to_wait(venue, make, name):
+    gateway = make(name, venue.url)
+    venue.disturb("order-429:every=1,seconds=7")
+    before = SystemClock().monotonic_ns()
+    gateway.submit(ORDER)
+    throttled, ended = heard(gateway, Ended)
+    assert type(throttled) is Throttled and throttled.until_ns >= before + 7_000_000_000
+    assert ended.state is State.REJECTED and "HTTP 429: -1003" in ended.reason
+
+
+def test_what_happened_while_the_stream_was_away_is_asked_for(venue, make, name):
+    gateway = make(name, venue.url)
+    gateway.submit(RESTS)
+    heard(gateway, Acked)
+    venue.call(lambda mode: (mode.hang_up(), mode._listeners.clear(), mode.move(PRICE - 2 * SCALE, PRICE - SCALE)))
+    events = heard(gateway, Ended)
+    assert [type(e) for e in events] == [Acked, Filled, Ended] and events[-1].state is State.FILLED
+
+
+def test_the_portfolio_waits_until_it_can_be_compared_and_says_for_what(make, name):
+    gateway = make(name, "http://127.0.0.1:1", timeout_s=0.2, ready=False)
+    gateway.portfolio()
+    assert "it waits for the filters: cannot connect" in heard(gateway, NoPortfolio)[-1].reason
+
+
+def test_an_order_for_a_venue_that_cannot_be_reached_never_left(make, name):
+    gateway = make(name, "http://127.0.0.1:1", ready=False)
+    gateway.submit(ORDER)
+    events = heard(gateway, Ended)
+    [ended] = [event for event in events if type(event) is Ended]
+    assert "it never left" in ended.reason and Throttled in {type(e) for e in events}
+
+
+def test_while_an_order_rests_a_dead_mans_timer_is_wound_up(venue, make, name):
+    """And nobody's order but ours has one."""
+    clock, path = Later(), "/fapi/v1/countdownCancelAll"
+    gateway = make(name, venue.url, clock)
+    gateway.submit(ORDER)
+    heard(gateway, Ended)
+    assert venue.count("POST", path) == 0, "it does not rest"
+    gateway.submit(RESTS._replace(client_id="x-2"))
+    heard(gateway, Acked)
+    if name == "binance-spot":
+        gateway.work()
+        assert venue.count("POST", path) == 0
+        return
+    for times in (1, 2):
+        until(lambda: gateway.work() == [] and venue.count("POST", path) == times)
+        clock.later_ns += binance.COUNTDOWN_NS // 3 + 1
+    asked = venue.call(lambda mode: [t for t in mode.targets if path in t][-1])
+    assert "countdownTime=30000&" in asked and f"symbol={SYMBOL}" in asked
+    venue.call(lambda mode: mode._time_out(SYMBOL))  # as if nobody had come for too long
+    assert heard(gateway, Ended)[-1].state is State.CANCELLED
+    wound = venue.count("POST", path)
+    clock.later_ns += binance.COUNTDOWN_NS
+    until(lambda: gateway.work() == [] and gateway._stream.live)
+    assert venue.count("POST", path) == wound, "nothing rests any more"
+
+
+# ---- answers, one by one
+
+def reply(status: int, body: object = None, error: str = "", sent: bool = True, **headers: str) -> Reply:
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return Reply(None, status, headers, raw, error, sent, 1 if sent else 0, 2)
+
+
+@pytest.fixture
+def alone(name, make):
+    return make(name, "http://127.0.0.1:1", ManualClock(1), ready=False)
+
+
+def submitted(gateway, answer: Reply) -> list:
+    return gateway._submitted(ORDER, gateway._follow(ORDER.client_id, ORDER.symbol), answer)
+
+
+@pytest.mark.parametrize(("status", "code", "words"), [
+    (400, -2010, "Account has insufficient balance for requested action."), (400, -2019, "Margin is insufficient."),
+    (400, -1021, "Timestamp for this request is outside of the recvWindow."), (400, -1013, "Filter failure: LOT_SIZE"),
+    (401, -2015, "Invalid API-key, IP, or permissions for action"), (400, -1111, "Precision is over the maximum"),
+    (403, 0, ""), (418, -1003, "banned"), (429, -1015, "Too many new orders.")])
+def test_a_refusal_is_a_rejection_with_the_words_of_the_venue(alone, status, code, words):
+    [ended] = submitted(alone, reply(status, {"code": code, "msg": words}))
+    assert ended.state is State.REJECTED and f"HTTP {status}" in ended.reason and words[:40] in ended.reason
+
+
+@pytest.mark.parametrize("answer", [
+    reply(400, {"code": -1006, "msg": "Execution status unknown."}), reply(408), reply(409),
+    reply(400, {"code": -1007, "msg": "Timeout waiting for response from backend server."}), reply(500), reply(502),
+    reply(503, {"code": -1008, "msg": "Server is currently overloaded with other requests."}), reply(504, b"<html>"),
+    reply(400, {"code": -2010, "msg": "Duplicate order sent."}), reply(302), reply(204),
+    reply(400, {"code": -4116, "msg": "ClientOrderId is duplicated."}), reply(0, error="the connection was lost")])
+def test_an_outcome_that_is_not_known_is_never_a_rejection(alone, answer):
+    [event] = submitted(alone, answer)
+    assert type(event) is Unknown and event.reason
+
+
+def test_an_answer_that_makes_no_sense_is_unknown(venue, make, name):
+    gateway = make(name, venue.url)
+    other = orjson.dumps({"clientOrderId": "other", "symbol": SYMBOL})
+    for number, answer in enumerate((b"<html>", b"[]", b"{}", other)):
+        venue.call(lambda mode: setattr(mode, "_placed_order", lambda order: answer))
+        venue.call(lambda mode: setattr(mode, "_push_now", lambda event: None))
+        gateway.submit(ORDER._replace(client_id=f"x-{number}"))
+        assert [type(e) for e in heard(gateway, Unknown)] == [Unknown]
+
+
+@pytest.mark.parametrize(("answer", "pause_s"), [
+    (reply(429, {"code": -1003, "msg": ""}, **{"retry-after": "3"}), 3), (reply(429), 1), (reply(418), 120),
+    (reply(418, **{"retry-after": "900"}), 900), (reply(403), 60), (reply(400, {"code": -1015, "msg": ""}), 1),
+    (reply(200, {"code": -1003}), 0), (reply(503), 0), (reply(0, error="x", sent=False), 0.25),
+    (reply(429, **{"retry-after": "soon"}), 1)])
+def test_how_long_the_venue_is_left_alone(answer, pause_s):
+    assert binance._pause_ns(answer) == pause_s * 10**9
+
+
+def test_an_order_that_was_acknowledged_is_never_absent(alone):
+    """The place that is asked may be behind the one that took it."""
+    no_such = reply(400, {"code": -2013, "msg": "Order does not exist."})
+    assert alone._queried(ORDER.client_id, SYMBOL, ORDER, no_such) == [Absent(ORDER.client_id)]
+    alone._follow(ORDER.client_id, SYMBOL).venue_id = "1"
+    assert [type(e) for e in alone._queried(ORDER.client_id, SYMBOL, ORDER, no_such)] == [Unanswered]
+
+
+def test_a_fee_is_counted_in_the_quote_asset_whatever_it_was_paid_in(alone, name):
+    alone._filters[SYMBOL] = binance.Filters(base="BTC", quote="USDT")
+    fee = lambda told, asset: alone._fee(SYMBOL, 2 * SCALE, PRICE, told, asset)  # noqa: E731
+    assert fee("0.02", "USDT") == 2_000_000 and fee("-0.01", "USDT") == -1_000_000
+    assert fee("0.002", "BTC") == 2 * SCALE // 10, "at the price of its fill"
+    assert fee("0.0001", "BNB") == 200 * SCALE * (10 if name == "binance-spot" else 5) // 10_000
+    assert fee("0", None) == 0 and fee("0.000000001", "USDT") == 1, "rounded up"
+
+
+def test_hedge_mode_is_refused(make):
+    gateway = make("binance-usdm", "http://127.0.0.1:1", ready=False)
+    [event] = gateway._held(reply(200, [{"symbol": SYMBOL, "positionAmt": "1", "entryPrice": "5.123456789",
+                                         "positionSide": "LONG"}]))
+    assert type(event) is NoPortfolio and "one-way" in event.reason
+    [event] = gateway._held(reply(200, [{"symbol": SYMBOL, "positionAmt": "-1.5", "entryPrice": "5.123456789",
+                                         "positionSide": "BOTH"}]))
+    assert event == Portfolio({SYMBOL: (-150_000_000, 512_345_678)})
+
+
+# ---- who may
+
+
+@pytest.mark.parametrize(("url", "environ", "words"), [
+    ("https://fapi.binance.com", {}, "set ALPHA_BINANCE_KEY and ALPHA_BINANCE_SECRET"),
+    ("https://fapi.binance.com", {"ALPHA_BINANCE_KEY": "k"}, "set ALPHA_BINANCE_KEY"),
+    ("http://fapi.binance.com", {"ALPHA_BINANCE_KEY": "k", "ALPHA_BINANCE_SECRET": "s"}, "in clear"),
+    ("https://elsewhere.example", {"ALPHA_BINANCE_KEY": "k", "ALPHA_BINANCE_SECRET": "s"}, "known are"),
+    ("https://fapi.binance.com", {"ALPHA_BINANCE_KEY": "k", "ALPHA_BINANCE_SECRET": "s 3"}, "no key has")])
+def test_a_live_venue_needs_its_address_and_both_keys(url, environ, words):
+    config = Config(executor=Executor(gateway="binance-usdm", base_url=url), market=Market(symbols=(SYMBOL,)))
+    assert is_live(config)
+    with pytest.raises(ConfigError, match=words):
+        binance.create(config, SystemClock(), environ)
+
+
+def test_where_the_user_streams_are():
+    assert binance.stream_url(binance.USDM, "https://fapi.binance.com") == "wss://fstream.binance.com/private"
+    assert binance.stream_url(binance.SPOT, "https://api.binance.com") == "wss://ws-api.binance.com:443/ws-api/v3"
+    assert binance.stream_url(binance.USDM, "http://127.0.0.1:8765") == "ws://127.0.0.1:8765/private"
+
+
+def everything(gateway, *others: object) -> list[str]:
+    """All text that can be made of a gateway and its parts."""
+    parts = (gateway, vars(gateway), gateway._stream, vars(gateway._stream), gateway._credentials, *others)
+    return [text for part in parts for text in (repr(part), str(part))]
+
+
+def test_neither_key_nor_secret_is_in_any_event_error_or_log(tmp_path, make, name, caplog, monkeypatch):
+    """They are planted, and everything is searched: what works, what is refused, and what breaks."""
+    caplog.set_level(logging.DEBUG)
+    secrets = {binance.ENV_KEY: "pl4nted-k3y", binance.ENV_SECRET: "pl4nted-s3cr3t"}
+    for variable, value in secrets.items():
+        monkeypatch.setenv(variable, value)
+    texts: list[str] = []
+    with still(tmp_path, name, symbols=(SYMBOL, "ETHUSDT")) as served:
+        gateway = make(name, served.url, environ=secrets)
+        served.disturb("order-lost:at=2", "order-429:at=3")
+        events: list = []
+        for n in range(1, 5):
+            gateway.submit(ORDER._replace(client_id=f"x-{n}"))
+            gateway.query(ORDER._replace(client_id=f"x-{n}"))
+        events += heard(gateway, Throttled)
+        gateway.cancel(ORDER._replace(client_id="x-1"), "1")
+        events += heard(gateway, Ended)
+        texts += everything(gateway, events)
+        for change in ({"time_in_force": "never"}, {"client_id": "a b\r\n"}):
+            try:
+                gateway.submit(ORDER._replace(**change))
+            except AlphaError as error:
+                texts += [repr(error), *traceback.format_exception(error)]
+        stranger = make(name, served.url, environ={**secrets, binance.ENV_KEY: "pl4nted-other"}, timeout_s=0.5,
+                        ready=False)
+        stranger.submit(ORDER._replace(client_id="x-9"))
+        stranger.portfolio()
+        refused = heard(stranger, NoPortfolio)
+        assert "-2015" in repr(refused) or "-1022" in repr(refused)
+        texts += everything(stranger, refused)
+    until(lambda: gateway.work() is not None and not gateway._stream.live)
+    gateway.submit(ORDER._replace(client_id="x-10"))
+    texts += everything(gateway, heard(gateway, Ended))
+    found = [text for text in [*texts, caplog.text] if "pl4nted" in text]
+    assert not found and len(texts) > 30

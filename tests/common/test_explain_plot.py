@@ -1,0 +1,59 @@
+"""Pictures of an explanation and of a day: drawn whatever is missing, the same bytes from the same numbers."""
+
+import pytest
+
+from common import explain_context, explain_plot
+from common.config import Config
+from common.errors import ConfigError
+from common.explain import explain
+from common.explain_day import report
+from common.orders import SIDE_NAMES
+from common.positions import Position
+from tests import explained
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def tree():
+    order, context = explained.decided(Config())
+    row = {**order._asdict(), "side": SIDE_NAMES[order.side], "created_ns": explained.WALL, "state": "filled",
+           "venue_id": "v1", "filled": order.qty, "reason": ""}
+    history = [{"at_ns": explained.WALL + 40_000, "state": "sent", "detail": ""}]
+    fills = [{"fill_id": "f1", "at_ns": explained.WALL + 50_000, "qty": 10**8, "price": order.price, "fee": 7}]
+    return explain(row, explain_context.decode(context), history, fills, Config())
+
+
+def test_the_same_order_gives_the_same_picture(tree, tmp_path):
+    for name in ("one.svg", "two.svg", "three.png"):
+        explain_plot.draw(tree, tmp_path / name)
+    one = (tmp_path / "one.svg").read_text()
+    assert one == (tmp_path / "two.svg").read_text() and (tmp_path / "three.png").stat().st_size > 10_000
+    for words in ("BUY 39.996 BTC-USD", "inference", "order_notional", "4,000, at most 10,000", "BUY limit"):
+        assert words in one, words
+
+
+def test_a_picture_is_drawn_of_what_is_there(tree, tmp_path):
+    bare = {**tree, "market": None, "prediction": None, "size": [], "checks": [], "waterfall": [], "fills": []}
+    explain_plot.draw(bare, tmp_path / "bare.svg")
+    assert "not recorded" in (tmp_path / "bare.svg").read_text()
+    deep = {**tree, "book": {"bids": [("99.99", "1"), ("99.98", "2")], "asks": []}}
+    explain_plot.draw(deep, tmp_path / "deep.svg")
+
+
+def test_a_picture_that_cannot_be_written_is_a_clear_error(tree, tmp_path):
+    with pytest.raises(ConfigError, match="no known kind"):
+        explain_plot.draw(tree, tmp_path / "why.txt")
+    with pytest.raises(ConfigError, match="cannot write the picture"):
+        explain_plot.draw(tree, tmp_path / "nowhere" / "why.svg")
+
+
+def test_a_day_has_its_pictures_even_if_nothing_happened():
+    empty = report("2024-07-18", [], [], [], [], {})
+    assert set(explain_plot.pictures(empty)) == {"profit", "positions", "latency", "refusals"}
+    fill = {"client_id": "a", "symbol": "BTC-USD", "side": "SELL", "qty": 10**8, "price": 10**9, "fee": 5,
+            "at_ns": explained.WALL}
+    full = report("2024-07-18", [], [], [], [fill], {"BTC-USD": Position(10**8, 9 * 10**16)}, 0,
+                  {"BTC-USD": 10**9}, {"SIGNAL_WEAK": 7})
+    one, two = (explain_plot.pictures(full) for _ in range(2))
+    assert one == two and "SIGNAL_WEAK" in one["refusals"] and "BTC-USD" in one["positions"]

@@ -1,0 +1,99 @@
+"""The executor on Binance as the loopback exchange has it: it holds what the exchange says, whatever gets lost."""
+
+import select
+import time
+
+import pytest
+
+from common import layout
+from common.clock import SystemClock
+from common.config import Config, Market, Risk
+from common.config import Executor as Settings
+from common.fixed import SCALE
+from common.gateways import create
+from common.journal import Journal
+from common.links import LocalLink
+from common.ring import Books
+from common.telemetry import Telemetry
+from common.wire import Prediction, encode
+from procs.executor import COUNTERS, TIMERS, Executor
+from tests.still_binance import Served, still
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+FAULTS = ("order-cut:rate=0.08", "order-lost:rate=0.08", "order-503:rate=0.08,how=taken", "order-429:at=9,seconds=1",
+          "order-rejected:rate=0.05", "fill-twice:rate=0.2", "fill-lost:rate=0.1", "fill-late:rate=0.1,seconds=0.2")
+
+
+class Desk:
+    """An executor of its own folder, by the real clock. `begin` again is a restart."""
+
+    def __init__(self, folder, venue: Served, name: str) -> None:
+        self.config = Config(market=Market(venue=name, symbols=SYMBOLS), risk=Risk(symbol_cooldown_ms=0.0),
+                             executor=Settings(gateway=name, base_url=venue.url, timeout_s=1.0))
+        self.folder, self.clock, self.books, self.seq = folder, SystemClock(), Books.private(SYMBOLS, 1024), 0
+        self.begin()
+
+    def begin(self) -> None:
+        self.inbox = LocalLink()
+        self.telemetry = Telemetry.private("executor", COUNTERS, TIMERS)
+        self.executor = Executor(self.config, self.clock, self.telemetry, self.inbox,
+                                 create(self.config, self.clock, {}), Journal.open(self.folder / "journal.db"),
+                                 lambda: self.books, self.folder)
+        assert self.executor.on_start()
+        self.until(lambda: self.telemetry.get("reconciled"))
+
+    def kill(self) -> None:
+        """What a `kill -9` leaves behind."""
+        self.executor.gateway.close()
+        self.executor.journal.close()
+
+    def until(self, condition, seconds: float = 30.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"not in time; {self.telemetry.told()}"
+            select.select([self.executor.gateway.fileno()], [], [], 0.005)
+            self.executor.do_work()
+
+    def settled(self) -> bool:
+        ledger = self.executor.ledger
+        return not ledger.orders and not ledger.entries
+
+    def predict(self, p_up: float, symbol: int) -> None:
+        head, now = int(self.books.heads[symbol]) + 1, self.clock.monotonic_ns()
+        tick = self.books.ticks[symbol][head % 1024]
+        tick[:] = 0
+        tick[layout.FLAGS], tick[layout.RECV_NS] = layout.FLAG_VALID, now
+        tick[layout.BID_PX], tick[layout.ASK_PX] = 100 * SCALE - SCALE // 100, 100 * SCALE + SCALE // 100
+        tick[[layout.BID_QTY, layout.ASK_QTY]] = 500 * SCALE
+        tick[layout.SEQ] = self.books.heads[symbol] = head
+        self.seq += 1
+        self.inbox.send(encode([Prediction(symbol, 0, self.books.tag, self.seq, 0, 1, 0, 5, p_up, 1 - p_up, 1.0, 1, 2,
+                                           *(now - 600 + 100 * i for i in range(6)))]))
+        self.executor.do_work()
+
+    def held(self) -> dict[str, int]:
+        return {symbol: position.qty for symbol, position in self.executor.ledger.positions.items() if position.qty}
+
+
+@pytest.mark.parametrize("name", ["binance-usdm", "binance-spot"])
+def test_whatever_gets_lost_it_holds_what_the_exchange_says_and_sends_nothing_twice(tmp_path, name):
+    with still(tmp_path / "exchange", name, symbols=SYMBOLS) as venue:
+        desk = Desk(tmp_path, venue, name)
+        venue.disturb(*FAULTS)
+        for n in range(60):
+            desk.predict(0.9 if n % 3 else 0.1, n % 2)
+            if n % 20 == 19:
+                desk.kill()  # with what is under way
+                desk.begin()
+            elif n % 4 == 3:
+                desk.until(desk.settled)
+        desk.until(desk.settled)
+        held = venue.call(lambda mode: {symbol: position.quantity
+                                        for symbol, position in mode.matching.positions.items() if position.quantity})
+        counts = venue.call(lambda mode: dict(mode.plan.counts))
+        posted = venue.call(lambda mode: [target.partition("newClientOrderId=")[2].partition("&")[0]
+                                          for target in mode.targets if "newClientOrderId=" in target])
+        assert desk.held() == held and held
+        assert len(set(posted)) == len(posted) >= 20
+        assert not desk.telemetry.get("halted") and sum(counts.values()) > 5, counts
+        desk.executor.on_close()
