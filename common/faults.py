@@ -107,6 +107,7 @@ _SESSION = ("stalled", "silent", "half-open", "disconnect")
 _ANSWERS = ("http-429", "http-503", "slow")
 _ORDERS = ("order-cut", "order-lost", "order-slow", "order-429", "order-503", "order-rejected")
 _FILLS = ("fill-twice", "fill-late", "fill-lost")
+OF_ORDERS = _ORDERS + _FILLS  #: not of market data
 
 
 def parse(text: str) -> Fault:

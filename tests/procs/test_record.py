@@ -82,7 +82,7 @@ def test_what_the_tap_says_is_recorded_until_it_is_told_to_stop(pipeline, tmp_pa
     ingest.heard()
     before = time.time_ns()
     ingest.say(*OPENING, *map(frame, range(5000)), encode(Disconnect("bye")))
-    until(lambda: frames(files(out)), 30)
+    until(lambda: len(frames(files(out))) == 5000, 30)
     told = finish(process, number)
     [path] = files(out)
     assert frames([path]) == [frame(i) for i in range(5000)]
