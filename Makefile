@@ -27,7 +27,7 @@ $(VENV)/bin/python:
 	@echo "creating the environment in $(VENV)" && $(PYTHON) -m venv $(VENV)
 
 $(RUN_TOOLS): requirements.lock pyproject.toml | $(VENV)/bin/python
-	@echo "installing (about a minute the first time)" && $(VENV)/bin/python -m pip install --disable-pip-version-check -q --progress-bar on -c requirements.lock -e . && touch $@
+	@echo "installing (about a minute the first time)" && $(VENV)/bin/python -m pip install --disable-pip-version-check -q --progress-bar on -c requirements.lock -e '.[watch]' && touch $@
 
 $(TEST_TOOLS): requirements.lock pyproject.toml | $(VENV)/bin/python
-	@echo "installing with what tests and training need" && $(VENV)/bin/python -m pip install --disable-pip-version-check -q --progress-bar on -c requirements.lock -e '.[zstd,train,test]' && touch $@ $(RUN_TOOLS)
+	@echo "installing with what tests and training need" && $(VENV)/bin/python -m pip install --disable-pip-version-check -q --progress-bar on -c requirements.lock -e '.[zstd,train,watch,test]' && touch $@ $(RUN_TOOLS)
