@@ -47,10 +47,11 @@ class Stage:
 
 
 def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
-        counters: tuple[str, ...], timers: tuple[str, ...] = (), core: str = "") -> None:
+        counters: tuple[str, ...], timers: tuple[str, ...] = (), core: str = "", notes: int = 0) -> None:
     """Run a stage as this process until SIGTERM or SIGINT; returns after an orderly end.
 
-    Raises InstanceError if the stage runs already. `core` names the placement (workers share one)."""
+    Raises InstanceError if the stage runs already. `core` names the placement (workers share one); `notes`: how many
+    of its last events the telemetry keeps."""
     supervised = bool(os.environ.get(SUPERVISED))
     if supervised:
         placement.die_with_parent()
@@ -65,7 +66,7 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
         stack.callback(os.close, lock_file(config.run_dir / f"stage.{name}.lock", f"stage {name}"))
         placement.pin(core or name, config.placement)
         tell(config, name)
-        telemetry = Telemetry.create(config.instance.name, name, counters, timers)
+        telemetry = Telemetry.create(config.instance.name, name, counters, timers, notes)
         try:
             _live(core or name, config, telemetry, build, stopping, log, supervised)
         except Exception as error:

@@ -65,6 +65,7 @@ COUNTERS = ("predictions", "superseded", "decisions", "orders", "acks", "fills",
 STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide")
 TIMERS = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
 
+NOTES = 64  #: refusals that the telemetry keeps one by one
 DIFFERENCES = 3  #: a difference to the venue's positions counts once it was seen so often in a row
 _QUESTIONS = 8  #: asked in one turn
 _ENTRIES = 64  #: for the journal, before they are written although there is more to do
@@ -114,6 +115,7 @@ class Executor(Stage):
         self._configuration = ""  #: by which the journal knows it
         self._settled: tuple = ()  # what telemetry shows of the state
         self._passed: list[tuple[int, ...]] = []  # of each decision its stamps, from recv_ns on
+        self._refused: list[tuple[int, int, Refusal]] = []  # since the last turn: when, of which symbol, and why
         self._untold: list[tuple] = []  # what the tap is to hear, as `decision.encode` takes it
         self._day, self._opening, self._best = -1, 0, 0  # UTC days since 1970, as of the last mark; and profits
         self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
@@ -264,6 +266,7 @@ class Executor(Stage):
         if refusal is not None:
             add("refusals")
             add(COUNTER_OF[refusal.reason])
+            self._refused.append((decided, prediction.symbol, refusal))
             if refusal.reason in LOSSES:
                 self._halt_for_loss(refusal)
 
@@ -282,9 +285,14 @@ class Executor(Stage):
             _log.error("the age of the model is not known: %s", error)
 
     def _observe(self) -> None:
-        """The latency of each station, from the stamps that came with the decisions since the last time."""
+        """The latency of each station, from the stamps that came with the decisions since the last time; and the last
+        of their refusals, one by one."""
         if not self._passed:
             return
+        if self._refused:
+            self._telemetry.note_all([(at, symbol, COUNTER_OF[refusal.reason], refusal.value, refusal.limit)
+                                      for at, symbol, refusal in self._refused[-NOTES:]])
+            self._refused.clear()
         stamps = np.array(self._passed)
         self._passed.clear()
         self._telemetry.observe_all(STATIONS, np.diff(stamps).T)
@@ -689,7 +697,8 @@ def executor(path: str | None) -> None:
     """
     with exit_on_error():
         config = load(path)
-        run("executor", config, lambda network, telemetry: _build(config, network, telemetry), COUNTERS, TIMERS)
+        run("executor", config, lambda network, telemetry: _build(config, network, telemetry), COUNTERS, TIMERS,
+            notes=NOTES)
 
 
 def _build(config: Config, network: Network, telemetry: Telemetry) -> Executor:

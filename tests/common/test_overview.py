@@ -1,9 +1,11 @@
 """The overview: stages as they come and go, one set of numbers for all who ask."""
 
+import time
 from pathlib import Path
 
 from common.fixed import SCALE
 from common.overview import Overview, words
+from common.ring import Books
 from common.telemetry import Telemetry
 
 
@@ -16,8 +18,6 @@ def test_it_finds_stages_and_still_knows_their_numbers_after_they_have_gone(inst
     overview = Overview(instance)
     overview.refresh()
     assert not overview.ready("ingest") and not overview.ready("feature")
-    import time
-
     ingest.set("ready", 1)
     ingest.set("heartbeat_ns", time.monotonic_ns())
     ingest.add("ticks", 7)
@@ -38,8 +38,6 @@ def test_it_finds_stages_and_still_knows_their_numbers_after_they_have_gone(inst
 
 
 def test_the_models_in_use_are_those_that_ready_workers_tell(instance):
-    import time
-
     overview = Overview(instance)
     workers = [Telemetry.create(instance, f"inference-{k}", ("predictions",)) for k in range(3)]
     for k, worker in enumerate(workers):
@@ -73,6 +71,26 @@ def test_what_the_monitor_told_is_found_and_put_into_words(instance):
                         "  drift: 2 columns shifted, most obi_1 (PSI 0.31)")
     assert lines[1] == "shadow young 00fe  judged 0  drift: too few rows yet (5)"
     assert lines[2].endswith("drift not measured") and lines[3] == "challenger: too early to tell"
+
+
+def test_the_last_refusals_are_told_with_their_symbol_and_time(instance):
+    executor = Telemetry.create(instance, "executor", ("refusal_age_data", "refusal_signal_weak"), notes=4)
+    overview = Overview(instance)
+    assert overview.recent_refusals() == []
+    overview.refresh()
+    assert overview.recent_refusals() == []
+    now = time.monotonic_ns()
+    executor.note_all([(now - 5_000_000_000, 1, "refusal_signal_weak", 0.01, 0.03),
+                       (now, 0, "refusal_age_data", 3e8, 2.5e8)])
+    told = overview.recent_refusals()
+    assert [refused["symbol"] for refused in told] == [1, 0]
+    books = Books.create(instance, ("BTC-USD",), 8)
+    told = overview.recent_refusals()
+    assert [(refused.pop("at_ns") - time.time_ns()) // 1_000_000_000 for refused in told] == [-6, -1], "an age, not a time of another clock"
+    assert told == [{"symbol": 1, "reason": "SIGNAL_WEAK", "value": 0.01, "limit": 0.03},
+                    {"symbol": "BTC-USD", "reason": "AGE_DATA", "value": 3e8, "limit": 2.5e8}]
+    books.close()
+    executor.close()
 
 
 def test_an_empty_pipeline_is_all_zeros():

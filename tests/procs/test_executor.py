@@ -28,7 +28,7 @@ from common.orders import BUY, Order, State
 from common.ring import Books
 from common.telemetry import Telemetry
 from common.wire import Prediction, TickRef, encode
-from procs.executor import COUNTERS, TIMERS, Executor
+from procs.executor import COUNTERS, NOTES, TIMERS, Executor
 from tests.standin import StandIn
 from tests.waiting import until
 
@@ -59,7 +59,7 @@ class Desk:
 
     def begin(self) -> None:
         self.inbox = LocalLink()
-        self.telemetry = Telemetry.private("executor", COUNTERS, TIMERS)
+        self.telemetry = Telemetry.private("executor", COUNTERS, TIMERS, NOTES)
         journal = Journal.open(self.folder / "journal.db")
         gateway = create(self.config, self.clock, self.environ)
         if self.wrap:
@@ -181,6 +181,20 @@ def test_every_prediction_that_is_taken_up_is_a_decision_with_its_waterfall(desk
     assert counts == {**dict.fromkeys(TIMERS, 3), "send": 2, "ack": 2, "tick_to_order": 2}
     assert d.telemetry.quantiles("tick_to_decision")["p50"] in range(580, 620)
     assert d.telemetry.quantiles("ack")["p50"] in range(1_950_000, 2_050_000)
+
+
+def test_the_last_refusals_are_kept_with_value_and_limit(desk):
+    d = desk().ready()
+    for n in range(NOTES + 5):
+        d.predict(0.5 + n / 10_000)
+    d.predict(symbol=1, recv_ns=d.clock.now_ns - 251 * MS)
+    at = d.clock.now_ns
+    assert d.telemetry.notes() == []
+    d.wait(25)  # they are written down a few times a second
+    *before, last = d.telemetry.notes()
+    assert last == (at, 1, "refusal_age_data", 251 * MS, 250 * MS)
+    assert [round(note.value * 10_000) for note in before] == list(range(6, NOTES + 5))
+    assert {(note.symbol, note.counter, note.limit) for note in before} == {(0, "refusal_signal_weak", 0.03)}
 
 
 def test_of_several_predictions_of_a_symbol_only_the_newest_counts(desk):
