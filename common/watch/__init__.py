@@ -1,0 +1,1 @@
+"""What looks on at a running pipeline and disturbs none of it."""

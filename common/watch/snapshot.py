@@ -1,0 +1,379 @@
+"""The pipeline at one moment, as one tree of plain values: what the page of `alpha monitor` and `alpha top` show.
+
+Read only, from outside: the telemetry blocks of the stages (common.overview), the books ring, the journal, and the
+files of the kill switch. What is not there yet is waited for, what has begun anew is followed, and a pipeline that has
+stopped is told as it stood, with `stages` and the ages of books to see it by. The figures are those that their one home
+gives: counts and latency from `Overview`, positions from `Reader.positions`. Taps are not listened to: they cost the
+pipeline.
+
+    at_ns           Unix ns; every other `_ns` too
+    instance        and `gateway`, `venue`, as the stages tell; "" before
+    state           {state, why, armed, halted, reducing, flattening, reconciled, switch}: the executor's word for what
+                    it does, ABSENT or SILENT where nobody says it; `switch`: {halt, reduction}, who and why
+    stages          [{name, state, pid, starts, errors, age_s, waiting_for, note}], in the order of a tick; `state` is
+                    ready, waiting, silent (no sign of life for two seconds) or gone
+    numbers         Overview.numbers, and `day_loss`, `drawdown`, `exposure`, `working`, `unresolved`
+    rates           per second, of those numbers that only grow, over the last `rates_s`
+    latency_us      {station: {now, all}}, each p50, p99, p999, count; `now` over the last `latency_s`
+    refusals        {reason: count}
+    symbols         [{name, valid, age_ms, stale, bid, ask, mid, spread_bps, bids, asks, qty, average_cost, unrealised,
+                    realised, p_up, p_down, predicted_ns}], best level first; None where it is not known
+    threshold       {enter, hold} around 0.5
+    limits          [{name, symbol, value, limit, share}], the nearest first
+    orders, fills   the newest, newest last
+    judged          Overview.judged
+    feeds           [{name, venue, connection, connected, valid, ...}], one for each ingest
+    workers         [{name, model, model_id, provider, shadow, predictions, errors, p50_us, p99_us}]
+    journal         {path, error}
+
+Prices, quantities and money are floats of whole units, for showing: exact as far as a double is.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common import killswitch, layout
+from common.config import Config, told
+from common.errors import AlphaError, LayoutError, ResourceError
+from common.fixed import SCALE
+from common.journal import Reader, located
+from common.overview import Overview
+from common.positions import MONEY, Position
+from common.ring import Books
+from common.risk import FLATTENING, REDUCING
+from common.telemetry import Telemetry, quantiles
+from common.watch.trades import Trades
+from common.wire import Prediction
+
+PATH = ("exchange", "ingest", "feature", "inference", "executor", "monitor")  #: stages, as a tick meets them
+GROWING = ("frames", "ticks", "rows", "dispatched", "skipped", "predictions", "invalid", "superseded", "decisions",
+           "orders", "fills", "gaps", "malformed")
+_RATES_S, _LATENCY_S = 1.0, 5.0
+_LOOK_S = 0.5  # between two looks for stages, rings and a journal that are new
+_TOTAL_S = 1.0  # between two readings of the latency since the start
+_NEAREST = 12  # limits that are told
+_SILENT_S = 2.0
+
+
+class _Sample(NamedTuple):
+    at_s: float
+    numbers: dict[str, Any]
+    histograms: dict[str, np.ndarray]
+    executor: Telemetry | None
+
+
+class Snapshots:
+    """`predictions`: symbol -> its newest prediction, where somebody has them; they may be written while they are read
+    here. All calls from one thread."""
+
+    def __init__(self, config: Config, predictions: Mapping[int, Prediction] | None = None) -> None:
+        self.overview = Overview(config.instance.name)
+        self._own, self._config = config, config  # as read here, and as the executor was started with
+        self._state_dir = config.state_dir
+        self._words: dict[str, dict[str, Any]] = {}  # what each stage told
+        self._predictions = predictions if predictions is not None else {}
+        self._books: Books | None = None
+        self._trades: Trades | None = None
+        self._file: tuple[str, int] = "", 0
+        self._journal_error = ""
+        self._executor_pid = -1
+        self._samples: deque[_Sample] = deque()
+        self._totals: dict[str, dict[str, float]] = {}
+        self._next_look = self._next_total = 0.0
+
+    def take(self, depth: Collection[str] | None = None) -> dict[str, Any]:
+        """The pipeline now; books below the best prices only of the symbols in `depth`, None for all. Raises nothing
+        that a pipeline that starts, stops or breaks might cause. About 1.5 ms with four symbols."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            self._look()
+        overview = self.overview
+        numbers = overview.numbers()
+        for gauge in ("day_loss", "drawdown", "exposure"):
+            numbers[gauge] = overview.get("executor", gauge) / SCALE
+        for gauge in ("working", "unresolved"):
+            numbers[gauge] = overview.get("executor", gauge)
+        rates, rates_s, latency_now, latency_s = self._interval(now, numbers)
+        if now >= self._next_total:
+            self._next_total, self._totals = now + _TOTAL_S, overview.latency_us()
+        trades = self._follow()
+        positions = trades.positions if trades else {}
+        symbols = self._symbols(positions, depth)
+        executor = overview.stages.get("executor")
+        words = executor.told() if executor else {}  # what bears on trading is never older than this snapshot
+        return {
+            "at_ns": time.time_ns(), "instance": self._own.instance.name,
+            "gateway": words.get("gateway", ""), "venue": self._words.get("ingest", {}).get("venue", ""),
+            "state": self._state(words), "stages": self._stages(), "numbers": numbers, "rates": rates,
+            "rates_s": rates_s, "latency_s": latency_s,
+            "latency_us": {name: {"now": latency_now.get(name, _NOTHING), "all": whole}
+                           for name, whole in self._totals.items()},
+            "refusals": overview.refusals(), "symbols": symbols,
+            "threshold": {"enter": self._config.decision.threshold, "hold": self._config.decision.hold_threshold},
+            "limits": self._limits(numbers, rates, symbols),
+            "orders": [_order(row) for row in trades.orders] if trades else [],
+            "fills": [_fill(row) for row in trades.fills] if trades else [],
+            "judged": overview.judged(), "feeds": self._feeds(), "workers": self._workers(),
+            "journal": {"path": self._file[0], "error": self._journal_error},
+        }
+
+    def history(self, seconds: float = 120.0, points: int = 240) -> dict[str, list[tuple[int, float]]]:
+        """Of each symbol (Unix ns, mid) over the last so many seconds, as far as the ring reaches back, at most
+        `points`: evenly chosen, the newest among them. Invalid books and empty sides are left out. About 1 ms each."""
+        books, found = self._books, {}
+        if books is None:
+            return {}
+        offset, oldest = time.time_ns() - time.monotonic_ns(), time.monotonic_ns() - round(seconds * 1e9)
+        for index, name in enumerate(books.symbols):
+            # The ring goes round: what its writer overtook meanwhile has another sequence in it, and is left out.
+            head = int(books.heads[index])
+            first = max(1, head - books.capacity + 1 + books.capacity // 16)
+            seqs = np.arange(first, head + 1)
+            slots, table = seqs & (books.capacity - 1), books.ticks[index]
+            flags, received, bid, ask, found_seqs = (table[slots, column] for column in (
+                layout.FLAGS, layout.RECV_NS, layout.BID_PX, layout.ASK_PX, layout.SEQ))  # what was read, then its seq
+            usable = (found_seqs == seqs) & (received >= oldest) & (flags & layout.FLAG_VALID != 0) & (0 < bid) & (
+                bid < ask)
+            chosen = np.flatnonzero(usable)
+            chosen = chosen[np.unique(np.linspace(len(chosen) - 1, 0, min(points, len(chosen))).astype(int))]
+            found[name] = list(zip((received[chosen] + offset).tolist(),
+                                   ((bid[chosen] + ask[chosen]) / 2 / SCALE).tolist()))
+        return found
+
+    def close(self) -> None:
+        """Let go of the journal; blocks need nothing."""
+        if self._trades is not None:
+            self._trades.close()
+            self._trades = None
+
+    # ---- what there is to look at
+
+    def _look(self) -> None:
+        """Find what is new: stages, a ring, a journal; and what the executor that now runs was started with."""
+        self.overview.refresh()
+        self._words = {name: telemetry.told() for name, telemetry in self.overview.stages.items()}
+        if self._books is None or self._books.retired:
+            try:
+                self._books = Books.attach(self._own.instance.name)
+            except FileNotFoundError:
+                pass  # what is known stands, and grows old
+            except LayoutError:
+                self._books = None
+        pid = self.overview.get("executor", "pid")
+        if pid != self._executor_pid:
+            self._executor_pid = pid
+            found = told(self._own, "executor")
+            self._config = found if found.state_dir == self._state_dir else self._own
+        path = located(self._config)
+        try:
+            file = str(path), path.stat().st_ino
+        except OSError as error:
+            file, self._journal_error = (str(path), 0), error.strerror or str(error)
+        if file != self._file:
+            self.close()
+            self._file = file
+        if self._trades is None and file[1]:
+            try:
+                self._trades = Trades(Reader(path))
+                self._journal_error = ""
+            except ResourceError as error:
+                self._journal_error = str(error)
+
+    def _follow(self) -> Trades | None:
+        if self._trades is not None:
+            try:
+                self._trades.look()
+            except ResourceError as error:  # another look, at another reader, may find it mended
+                self._journal_error = str(error)
+                self.close()
+        return self._trades
+
+    # ---- the parts
+
+    def _interval(self, now: float, numbers: dict[str, Any]) -> tuple[dict[str, float], float, dict, float]:
+        """Rates and latency of the last while, and how long each was; {} at first."""
+        samples, executor = self._samples, self.overview.stages.get("executor")
+        if samples and (samples[-1].executor is not executor or any(
+                numbers[name] < samples[-1].numbers[name] for name in GROWING)):
+            samples.clear()  # counted from nothing again
+        while len(samples) > 1 and samples[1].at_s <= now - _LATENCY_S:
+            samples.popleft()
+        if not samples or now - samples[-1].at_s >= _RATES_S / 4:
+            samples.append(_Sample(now, numbers, self.overview.histograms(), executor))
+        then = next((one for one in reversed(samples) if now - one.at_s >= 0.95 * _RATES_S), samples[0])
+        rates_s, latency_s = now - then.at_s, now - samples[0].at_s
+        rates = {name: (numbers[name] - then.numbers[name]) / rates_s for name in GROWING} if rates_s else {}
+        return rates, rates_s, self.overview.latency_us(samples[0].histograms) if latency_s else {}, latency_s
+
+    def _state(self, words: dict[str, Any]) -> dict[str, Any]:
+        overview = self.overview
+        state, why = words.get("state") or "STARTING", words.get("why") or words.get("waiting_for", "")
+        here = self._standing("executor")
+        if here in ("silent", "gone"):
+            said = f"last it said {state}" + (f": {why}" if why else "")
+            state, why = ("SILENT", said) if here == "silent" else ("ABSENT", said if words else "no executor runs")
+        mode = overview.get("executor", "reducing")
+        halt = reduction = None
+        if killswitch.present(self._state_dir / killswitch.FILE):
+            halt = killswitch.state(self._state_dir)
+        if killswitch.present(self._state_dir / killswitch.REDUCE_FILE):
+            reduction = killswitch.reduction(self._state_dir)
+        return {"state": state, "why": why, "armed": bool(overview.get("executor", "armed")),
+                "halted": bool(overview.get("executor", "halted")), "reducing": mode in (REDUCING, FLATTENING),
+                "flattening": mode == FLATTENING, "reconciled": bool(overview.get("executor", "reconciled")),
+                "switch": {"halt": halt and halt._asdict(), "reduction": reduction and reduction._asdict()}}
+
+    def _standing(self, name: str) -> str:
+        telemetry = self.overview.stages.get(name)
+        if telemetry is None or telemetry.block is None or telemetry.block.retired:
+            return "gone"
+        if self.overview.ready(name):
+            return "ready"
+        if not _alive(telemetry.get("pid")):
+            return "gone"
+        return "silent" if self.overview.age_s(name) > _SILENT_S else "waiting"
+
+    def _stages(self) -> list[dict[str, Any]]:
+        found = []
+        for name in sorted(self.overview.stages, key=_place):
+            telemetry, words = self.overview.stages[name], self._words.get(name, {})
+            deployment = words.get("deployment") or {}
+            found.append({
+                "name": name, "state": self._standing(name), "pid": telemetry.get("pid"),
+                "starts": telemetry.get("starts"), "errors": telemetry.get("errors"),
+                "age_s": round(self.overview.age_s(name), 3), "waiting_for": words.get("waiting_for", ""),
+                "note": deployment.get("error") or deployment.get("why") or ""})
+        return found
+
+    def _symbols(self, positions: Mapping[str, Position], depth: Collection[str] | None) -> list[dict[str, Any]]:
+        books, offset = self._books, time.time_ns() - time.monotonic_ns()
+        now, stale_ns = time.monotonic_ns(), self._config.risk.max_book_age_ms * 1e6
+        found, names = [], books.symbols if books else ()
+        for index, name in enumerate(names):
+            tick = books.newest(index) or books.newest(index)  # overwritten while being read: once more
+            told = dict(_UNKNOWN, name=name)
+            mark = None
+            if tick is not None:
+                bid, ask = tick[layout.BID_PX], tick[layout.ASK_PX]
+                valid, age_ns = bool(tick[layout.FLAGS] & layout.FLAG_VALID), now - tick[layout.RECV_NS]
+                told.update(valid=valid and not books.retired, age_ms=age_ns / 1e6, stale=age_ns > stale_ns,
+                            bid=bid / SCALE or None, ask=ask / SCALE or None)
+                if 0 < bid < ask:
+                    mid = (bid + ask) // 2
+                    told.update(mid=(bid + ask) / 2 / SCALE, spread_bps=(ask - bid) / mid * 1e4)
+                    mark = mid if valid else None
+                if depth is None or name in depth:
+                    told.update(bids=_levels(tick, layout.BID_PX, layout.BID_QTY),
+                                asks=_levels(tick, layout.ASK_PX, layout.ASK_QTY))
+            prediction = self._predictions.get(index)
+            if prediction is not None and prediction.epoch == books.tag:
+                told.update(p_up=prediction.p_up, p_down=prediction.p_down, predicted_ns=prediction.end_ns + offset)
+            told.update(_held(positions.get(name), mark))
+            found.append(told)
+        found += [dict(_UNKNOWN, name=name, **_held(held, None)) for name, held in positions.items()
+                  if name not in names and held.qty]
+        return found
+
+    def _limits(self, numbers: dict[str, Any], rates: dict[str, float], symbols: list) -> list[dict[str, Any]]:
+        risk, found = self._config.risk, []
+
+        def limit(name: str, value: float, most: float, symbol: str = "") -> None:
+            if most > 0:
+                found.append({"name": name, "symbol": symbol, "value": value, "limit": most, "share": value / most})
+
+        limit("max_gross_notional", numbers["exposure"], risk.max_gross_notional)
+        limit("max_daily_loss", max(0.0, numbers["day_loss"]), risk.max_daily_loss)
+        limit("max_drawdown", numbers["drawdown"], risk.max_drawdown)
+        limit("max_open_orders", numbers["working"], risk.max_open_orders)
+        limit("max_orders_per_s", rates.get("orders", 0.0), risk.max_orders_per_s)
+        for symbol in symbols:
+            if symbol["qty"] and symbol["mid"]:
+                limit("max_position_notional", abs(symbol["qty"]) * symbol["mid"], risk.max_position_notional,
+                      symbol["name"])
+        ages = [(symbol["age_ms"], symbol["name"]) for symbol in symbols if symbol["age_ms"] is not None]
+        if ages:
+            limit("max_book_age_ms", max(ages)[0], risk.max_book_age_ms, max(ages)[1])
+        return sorted(found, key=lambda one: -one["share"])[:_NEAREST]
+
+    def _feeds(self) -> list[dict[str, Any]]:
+        found = []
+        for name in sorted(self.overview.stages, key=_place):
+            if name.partition("-")[0] != "ingest":
+                continue
+            telemetry, words = self.overview.stages[name], self._words.get(name, {})
+            values = telemetry.values()
+            found.append({
+                "name": name, "venue": words.get("venue", ""), "connection": words.get("connection", ""),
+                "connected": bool(values.get("connected")) and self._standing(name) == "ready",
+                "valid": values.get("valid_symbols", 0), "reconnects": max(0, values.get("connects", 0) - 1),
+                **{key: values.get(key, 0) for key in (
+                    "frames", "gaps", "resyncs", "crossed", "malformed", "quote_mismatches", "checksum_mismatches",
+                    "stale", "venue_errors", "connect_failures", "snapshot_failures")}})
+        return found
+
+    def _workers(self) -> list[dict[str, Any]]:
+        found = []
+        for name in sorted(self.overview.stages, key=_place):
+            if name.partition("-")[0] != "inference":
+                continue
+            telemetry, words = self.overview.stages[name], self._words.get(name, {})
+            values, spent = telemetry.values(), telemetry.quantiles("inference")
+            found.append({"name": name, "model": words.get("model", ""), "model_id": words.get("model_id", ""),
+                          "provider": words.get("provider", ""), "shadow": words.get("shadow", ""),
+                          **{key: values.get(key, 0) for key in ("predictions", "invalid", "model_errors", "swaps")},
+                          "p50_us": spent["p50"] / 1000, "p99_us": spent["p99"] / 1000})
+        return found
+
+
+_NOTHING = quantiles(np.zeros(1, np.int64))
+_UNKNOWN: dict[str, Any] = dict.fromkeys((
+    "name", "valid", "age_ms", "stale", "bid", "ask", "mid", "spread_bps", "bids", "asks", "qty", "average_cost",
+    "unrealised", "realised", "fees", "p_up", "p_down", "predicted_ns")) | {"valid": False, "stale": True}
+
+
+def _held(held: Position | None, mark: int | None) -> dict[str, Any]:
+    """A position as shown; worth something while there is a `mark`, 1e-8."""
+    if held is None:
+        return {"qty": 0.0, "average_cost": None, "unrealised": 0.0, "realised": 0.0, "fees": 0.0}
+    unrealised = 0.0 if not held.qty else None if mark is None else held.unrealised(mark) / MONEY
+    return {"qty": held.qty / SCALE, "average_cost": held.average_price / SCALE if held.qty else None,
+            "unrealised": unrealised, "realised": held.realised / MONEY, "fees": held.fees / SCALE}
+
+
+def _levels(tick: tuple[int, ...], px: int, qty: int) -> list[list[float]]:
+    return [[tick[px + level] / SCALE, tick[qty + level] / SCALE] for level in range(layout.LEVELS) if tick[px + level]]
+
+
+def _order(row: dict[str, Any]) -> dict[str, Any]:
+    return {"id": row["client_id"], "at_ns": row["created_ns"], "symbol": row["symbol"], "side": row["side"],
+            "price": row["price"] / SCALE, "qty": row["qty"] / SCALE, "filled": row["filled"] / SCALE,
+            "state": row["state"], "reason": row["reason"]}
+
+
+def _fill(row: dict[str, Any]) -> dict[str, Any]:
+    return {"id": f"{row['client_id']}/{row['fill_id']}", "order": row["client_id"], "at_ns": row["at_ns"],
+            "symbol": row["symbol"], "side": row["side"], "price": row["price"] / SCALE, "qty": row["qty"] / SCALE,
+            "fee": row["fee"] / SCALE}
+
+
+def _place(name: str) -> tuple[int, str, int]:
+    """In the order of a tick; the second of a kind after the first, the tenth after the ninth."""
+    kind, _, number = name.partition("-")
+    place = PATH.index(kind) if kind in PATH else len(PATH)
+    return place, kind, int(number) if number.isdigit() else 0
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
