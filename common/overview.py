@@ -6,20 +6,44 @@ all stations speak of the same ticks; `send` and what follows speak of orders on
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from common import shm
 from common.fixed import SCALE
+from common.layout import FLAG_VALID
 from common.ring import Books
 from common.telemetry import Telemetry, quantiles
+from common.watch.process import Usage, usage
 
 #: timers of the executor, in the order in which a tick meets them
 STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide", "send", "ack",
             "tick_to_decision", "tick_to_order")
 _ALIVE_NS = 2_000_000_000
 _REFUSAL = "refusal_"  # begins the name of a reason's counter
+
+
+class StageState(NamedTuple):
+    """How one stage stands now."""
+
+    up: bool  #: its process lives, and gave a sign of life within 2 s
+    ready: bool  #: up, and what it waited for is there
+    age_s: float  #: since its last sign of life
+    uptime_s: float  #: since its process took over its block; 0 when it is not up
+    restarts: int
+    usage: Usage | None  #: None where the process has gone
+    waiting_for: str
+
+
+class BookState(NamedTuple):
+    """The book of one symbol now. Prices are counts of 1e-8, 0 where a side is empty."""
+
+    valid: bool
+    age_s: float | None  #: since the frame of the newest tick was received; None before the first
+    ticks: int  #: since the stream began
+    bid: int
+    ask: int
 
 
 class Overview:
@@ -50,14 +74,55 @@ class Overview:
         return sum(telemetry.get(counter) for name, telemetry in self.stages.items()
                    if (name == stage or name.partition("-")[0] == stage) and counter in telemetry.counters)
 
+    def values(self, stage: str) -> dict[str, int]:
+        """All counters of one stage; empty where it never came."""
+        telemetry = self.stages.get(stage)
+        return telemetry.values() if telemetry else {}
+
     def ready(self, stage: str) -> bool:
         telemetry = self.stages.get(stage)
-        return telemetry is not None and not telemetry.block.retired and bool(telemetry.get("ready")) and (
-            self.age_s(stage) < _ALIVE_NS / 1e9)
+        return telemetry is not None and self._state(stage, telemetry).ready
 
     def age_s(self, stage: str) -> float:
         """Seconds since the stage last gave a sign of life."""
         return (time.monotonic_ns() - self.stages[stage].get("heartbeat_ns")) / 1e9
+
+    def states(self) -> dict[str, StageState]:
+        """Every stage that was ever seen, by name. About 50 us each."""
+        return {name: self._state(name, telemetry) for name, telemetry in sorted(self.stages.items())}
+
+    def _state(self, name: str, telemetry: Telemetry) -> StageState:
+        age_s, started_ns = self.age_s(name), telemetry.get("started_ns")
+        found = None
+        retired = telemetry.block is not None and telemetry.block.retired
+        if not retired and telemetry.get("pid"):
+            found = usage(telemetry.get("pid"), started_ns)
+        up = found is not None and age_s < _ALIVE_NS / 1e9
+        return StageState(up, up and bool(telemetry.get("ready")), age_s,
+                          (time.monotonic_ns() - started_ns) / 1e9 if up else 0.0,
+                          max(0, telemetry.get("starts") - 1), found, telemetry.told().get("waiting_for") or "")
+
+    def books(self) -> Books | None:
+        """The books ring; None before there was one. After the stop it is the last one, and says `retired`. Raises
+        LayoutError where it is of another version."""
+        if self._books is None or self._books.retired:
+            try:
+                self._books = Books.attach(self.instance)
+            except FileNotFoundError:
+                pass  # ingest has not begun, or has gone
+        return self._books
+
+    def tops(self) -> dict[str, BookState]:
+        """The book of every symbol in the ring, by name. Of a ring that has gone no book is valid. About 2 us each."""
+        books = self.books()
+        if books is None:
+            return {}
+        now, gone, found = time.monotonic_ns(), books.retired, {}
+        for index, symbol in enumerate(books.symbols):
+            top = books.top(index) or books.top(index)  # the writer may have come by in between
+            found[symbol] = BookState(False, None, 0, 0, 0) if top is None else BookState(
+                bool(top.flags & FLAG_VALID) and not gone, max(0, now - top.recv_ns) / 1e9, top.seq, top.bid, top.ask)
+        return found
 
     def models(self) -> list[Path]:
         """Every model that workers have in use, as they tell: those that trade first."""

@@ -19,7 +19,7 @@ PURE = {"backoff", "backtest_report", "book", "calibration", "capture_lines", "d
         "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow", "feature_kernel_state",
         "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds", "journal_log", "labels",
         "layout", "ledger", "market", "matching", "orders", "outcomes", "player", "positions", "queue_model", "risk",
-        "scan", "signing", "sizing", "skew", "synthetic", "wire"}
+        "scan", "signing", "sizing", "skew", "synthetic", "watch/health", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
 IMPURE = {"socket", "ssl", "time", "asyncio", "threading", "subprocess", "sqlite3", "zmq", "pathlib"}

@@ -1,1 +1,1 @@
-"""What looks on at a running pipeline and disturbs none of it."""
+"""What looks on: the pipeline as other tools understand it. Reads, and disturbs nothing."""
