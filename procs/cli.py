@@ -21,6 +21,7 @@ COMMANDS = {
     "executor": ("procs.executor", "Stage: predictions become decisions and orders."),
     "monitor": ("procs.monitor", "Stage: judges predictions once their outcome is known, and the drift of features."),
     "status": ("procs.status", "Show what runs, what it waits for and what is in force."),
+    "metrics": ("procs.metrics", "Print the metrics, and what Prometheus and Grafana need to read them."),
     "tap": ("procs.tap", "Print what flows on a link, one JSON object a line."),
     "record": ("procs.record", "Record what the venues send, in files."),
     "halt": ("procs.halt", "Kill switch: stop new orders, cancel working ones."),

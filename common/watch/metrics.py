@@ -21,7 +21,7 @@ Read from shared memory and /proc alone: no stage notices a scrape.
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from prometheus_client.exposition import choose_encoder
@@ -36,7 +36,7 @@ from common.telemetry import _bucket as bucket_of
 from common.telemetry import _middle as middle_of
 from common.watch.health import expected
 
-COUNTER, GAUGE, INTERNAL = "counter", "gauge", "internal"
+COUNTER, GAUGE, HISTOGRAM, INFO, INTERNAL = "counter", "gauge", "histogram", "info", "internal"
 PREFIX = "alpha"
 #: bounds of every histogram in ns: 1 us to 6 s
 BOUNDS_NS = tuple(bound - 1 for power in range(10, 33) for bound in (1 << power, 3 << power - 1))
@@ -218,6 +218,53 @@ TIMERS: dict[str, dict[str, tuple[str, str, str]]] = {
 }
 
 
+#: what is shown beside counters and timers: name -> kind, what it means
+OTHERS: dict[str, tuple[str, str]] = {
+    "stage_up": (GAUGE, "1 while the process lives and gave a sign of life within 2 s"),
+    "stage_ready": (GAUGE, "1 while it is up and has all it waits for"),
+    "stage_heartbeat_age_seconds": (GAUGE, "Since the last sign of life"),
+    "stage_uptime_seconds": (GAUGE, "Since the process began; 0 while it is not up"),
+    "stage_restarts": (COUNTER, "Starts after the first"),
+    "stage_errors": (COUNTER, "Errors that are none of the venue's"),
+    "process_resident_memory_bytes": (GAUGE, "Resident memory, touched shared memory included"),
+    "process_cpu_seconds": (COUNTER, "Processor time of all threads, user and kernel mode"),
+    "model": (INFO, "What each worker predicts with"),
+    "book_valid": (GAUGE, "1 while the book agrees with the venue"),
+    "book_ticks": (COUNTER, "Ticks since the stream began"),
+    "book_age_seconds": (GAUGE, "Since the newest tick was received"),
+    "book_mid_price_quote": (GAUGE, "Middle of the best prices"),
+    "book_spread_quote": (GAUGE, "Best ask less best bid"),
+    # As the monitor last told, of one life of it.
+    "model_judged": (COUNTER, "Predictions whose outcome is known"),
+    "model_brier_score": (GAUGE, "Mean squared error of its probabilities; lower is better"),
+    "model_brier_base_score": (GAUGE, "The same of one who always says the base rate"),
+    "model_recent_brier_score": (GAUGE, "As model_brier_score, of the last 1,000 outcomes"),
+    "model_recent_brier_base_score": (GAUGE, "As model_brier_base_score, of the last 1,000 outcomes"),
+    "model_log_loss": (GAUGE, "Mean negative logarithm of the probability of what happened"),
+    "model_calibration_error": (GAUGE, "Expected calibration error"),
+    "model_hit_ratio": (GAUGE, "Share of moves whose direction was foretold"),
+    "model_information_coefficient": (GAUGE, "Correlation of its leaning with the move"),
+    "model_drift_rows": (GAUGE, "Rows that drift is judged by"),
+    "model_drift_shifted_columns": (GAUGE, "Columns whose population stability index is above 0.1"),
+    "model_drift_changed_columns": (GAUGE, "Columns whose population stability index is above 0.25"),
+    "model_drift_worst_psi": (GAUGE, "Population stability index of the column that shifted most"),
+    "challenger_rows": (GAUGE, "Rows that both models predicted"),
+    "challenger_gain": (GAUGE, "Brier score of the champion less the challenger's: above 0 the challenger is better"),
+    "challenger_gain_standard_error": (GAUGE, "Standard error of challenger_gain"),
+    # What alerts compare with.
+    "risk_daily_loss_limit_quote": (GAUGE, "Loss of a day above which the executor halts"),
+    "risk_drawdown_limit_quote": (GAUGE, "Drawdown above which the executor halts; infinite: there is none"),
+    "risk_gross_limit_quote": (GAUGE, "Gross notional above which no order leaves"),
+    "risk_book_age_limit_seconds": (GAUGE, "Age of a book above which no order leaves"),
+    "risk_data_age_limit_seconds": (GAUGE, "Age of the data behind a decision above which no order leaves"),
+}
+#: metric -> what the monitor calls it in its report of a model
+_JUDGED = {"model_brier_score": "brier", "model_brier_base_score": "brier_base",
+           "model_recent_brier_score": "brier_recent", "model_recent_brier_base_score": "brier_base_recent",
+           "model_log_loss": "log_loss", "model_calibration_error": "ece", "model_hit_ratio": "hit_rate",
+           "model_information_coefficient": "ic"}
+
+
 def split(name: str) -> tuple[str, dict[str, str]]:
     """A stage by the name of its process, and its label `worker` where there may be several."""
     stage, _, number = name.partition("-")
@@ -245,18 +292,37 @@ def exposition(overview: Overview, config: Config | None = None, accept: str = "
     return choose_encoder(accept)[0](_Now(overview, config))
 
 
+def metric_of(stage: str, counter: str, what: Declared) -> str:
+    """The name of the metric of a counter, without prefix and `_total`."""
+    return "_".join(filter(None, (stage, what.name or counter, what.unit)))
+
+
+def _families() -> dict[str, tuple[str, str]]:
+    """Every metric there can be: name without prefix and suffix -> kind, what it means."""
+    found = dict(OTHERS)
+    for stage, table in STAGES.items():
+        found |= {metric_of(stage, counter, what): (what.kind, what.help) for counter, what in table.items()
+                  if what.kind != INTERNAL}
+    for timers in TIMERS.values():
+        found |= {metric: (HISTOGRAM, help) for metric, _, help in timers.values()}
+    return found
+
+
+FAMILIES = _families()
+_SUFFIX = {COUNTER: "_total", GAUGE: "", INFO: "_info"}
+
+
 class _Now:
     """What an encoder asks for the families of metrics; made anew for each scrape, so nothing is registered."""
 
     def __init__(self, overview: Overview, config: Config | None) -> None:
         self._overview, self._config = overview, config
-        self._families: dict[str, Family] = {}
+        self._families = {name: Family(f"{PREFIX}_{name}", help, kind) for name, (kind, help) in FAMILIES.items()}
 
     def collect(self) -> Iterable[Family]:
         self._stages()
         for name, telemetry in sorted(self._overview.stages.items()):
             self._counters(name, telemetry)
-        for name, telemetry in sorted(self._overview.stages.items()):
             self._timers(name, telemetry)
             self._models_in_use(name, telemetry)
         self._books()
@@ -265,63 +331,52 @@ class _Now:
             self._limits(self._config)
         return self._families.values()
 
-    def _add(self, kind: str, name: str, help: str, labels: dict[str, str], value: float, suffix: str = "") -> None:
-        name = f"{PREFIX}_{name}"
-        family = self._families.get(name)
-        if family is None:
-            family = self._families[name] = Family(name, help, kind)
-        family.add_sample(name + (suffix or ("_total" if kind == COUNTER else "")), labels, value)
+    def _add(self, name: str, labels: dict[str, str], value: float | None) -> None:
+        """A sample, unless there is no value."""
+        if value is not None:
+            family = self._families[name]
+            family.add_sample(family.name + _SUFFIX[family.type], labels, float(value))
 
     def _stages(self) -> None:
         states = self._overview.states()
         absent = [name for name in (expected(self._config) if self._config else ()) if name not in states]
         for name in (*states, *absent):
             stage, labels = split(name)
-            labels = {"stage": stage, **labels}
-            state = states.get(name)
-            for metric, help, value in (
-                    ("stage_up", "1 while the process lives and gave a sign of life within 2 s", state and state.up),
-                    ("stage_ready", "1 while it is up and has all it waits for", state and state.ready)):
-                self._add(GAUGE, metric, help, labels, int(bool(value)))
+            labels, state = {"stage": stage, **labels}, states.get(name)
+            self._add("stage_up", labels, state is not None and state.up)
+            self._add("stage_ready", labels, state is not None and state.ready)
             if state is None:
                 continue
-            self._add(GAUGE, "stage_heartbeat_age_seconds", "Since the last sign of life", labels, state.age_s)
-            self._add(GAUGE, "stage_uptime_seconds", "Since the process began; 0 while it is not up", labels,
-                      state.uptime_s)
-            self._add(COUNTER, "stage_restarts", "Starts after the first", labels, state.restarts)
-            self._add(COUNTER, "stage_errors", "Errors that are none of the venue's", labels,
-                      self._overview.stages[name].get("errors"))
+            self._add("stage_heartbeat_age_seconds", labels, state.age_s)
+            self._add("stage_uptime_seconds", labels, state.uptime_s)
+            self._add("stage_restarts", labels, state.restarts)
+            self._add("stage_errors", labels, self._overview.stages[name].get("errors"))
             if state.usage is not None:
-                self._add(GAUGE, "process_resident_memory_bytes", "Resident memory, touched shared memory included",
-                          labels, state.usage.memory_bytes)
-                self._add(COUNTER, "process_cpu_seconds", "Processor time of all threads, user and kernel mode",
-                          labels, state.usage.cpu_s)
+                self._add("process_resident_memory_bytes", labels, state.usage.memory_bytes)
+                self._add("process_cpu_seconds", labels, state.usage.cpu_s)
 
     def _counters(self, name: str, telemetry: Telemetry) -> None:
         stage, worker = split(name)
         for counter, value in telemetry.values().items():
             found = declared(stage, counter)
-            if found is None or found[0].kind == INTERNAL:
-                continue
-            what, labels = found
-            metric = "_".join(filter(None, (stage, what.name or counter, what.unit)))
-            self._add(what.kind, metric, what.help, {**worker, **labels}, value / what.scale)
+            if found is not None and found[0].kind != INTERNAL:
+                what, labels = found
+                self._add(metric_of(stage, counter, what), {**worker, **labels}, value / what.scale)
 
     def _timers(self, name: str, telemetry: Telemetry) -> None:
         stage, worker = split(name)
         for timer in telemetry.timers:
             if timer not in TIMERS.get(stage, {}):
                 continue
-            metric, station, help = TIMERS[stage][timer]
+            metric, station, _ = TIMERS[stage][timer]
             labels = {**worker, "stage": station} if station else worker
             counts = telemetry.histogram(timer)
             below = np.cumsum(counts)
-            for text, upto in zip(_BOUND_TEXTS, below[_LAST_BUCKETS].tolist()):
-                self._add("histogram", metric, help, {**labels, "le": text}, upto, "_bucket")
-            total = int(below[-1])
-            self._add("histogram", metric, help, {**labels, "le": "+Inf"}, total, "_bucket")
-            self._add("histogram", metric, help, labels, total, "_count")
-            self._add("histogram", metric, help, labels, float(counts @ _MIDDLES) / 1e9, "_sum")
+            family = self._families[metric]
+            for text, upto in zip(_BOUND_TEXTS, [*below[_LAST_BUCKETS].tolist(), int(below[-1])]):
+                family.add_sample(f"{family.name}_bucket", {**labels, "le": text}, upto)
+            family.add_sample(f"{family.name}_count", labels, int(below[-1]))
+            family.add_sample(f"{family.name}_sum", labels, float(counts @ _MIDDLES) / 1e9)
 
     def _models_in_use(self, name: str, telemetry: Telemetry) -> None:
         stage, labels = split(name)
@@ -330,74 +385,47 @@ class _Now:
         told = telemetry.told()
         for role, model, number in (("live", "model", "model_id"), ("shadow", "shadow", "shadow_id")):
             if told.get(model):
-                self._add("info", "model", "What each worker predicts with", {
-                    **labels, "model": told[model], "id": told.get(number, ""), "role": role,
-                    "provider": told.get("provider", "")}, 1, "_info")
+                self._add("model", {**labels, "model": told[model], "id": told.get(number, ""), "role": role,
+                                    "provider": told.get("provider", "")}, 1)
 
     def _books(self) -> None:
         for symbol, top in self._overview.tops().items():
             labels = {"symbol": symbol}
-            self._add(GAUGE, "book_valid", "1 while the book agrees with the venue", labels, int(top.valid))
-            self._add(COUNTER, "book_ticks", "Ticks since the stream began", labels, top.ticks)
-            if top.age_s is not None:
-                self._add(GAUGE, "book_age_seconds", "Since the newest tick was received", labels, top.age_s)
+            self._add("book_valid", labels, top.valid)
+            self._add("book_ticks", labels, top.ticks)
+            self._add("book_age_seconds", labels, top.age_s)
             if top.bid and top.ask:
-                self._add(GAUGE, "book_mid_price_quote", "Middle of the best prices", labels,
-                          (top.bid + top.ask) / 2 / SCALE)
-                self._add(GAUGE, "book_spread_quote", "Best ask less best bid", labels, (top.ask - top.bid) / SCALE)
+                self._add("book_mid_price_quote", labels, (top.bid + top.ask) / 2 / SCALE)
+                self._add("book_spread_quote", labels, (top.ask - top.bid) / SCALE)
 
     def _judged(self) -> None:
-        """As the monitor last told; figures of one life of it."""
         told = self._overview.judged()
         for model in told["models"]:
             labels = {"model": model["name"], "id": model["id"], "role": model["role"]}
-            self._add(COUNTER, "model_judged", "Predictions whose outcome is known", labels, model["known"])
-            drift = model["drift"] or {}
-            worst = drift.get("worst") or [(None, None, None)]
-            for metric, help, value in (
-                    ("model_brier_score", "Mean squared error of its probabilities; lower is better", model["brier"]),
-                    ("model_brier_base_score", "The same of one who always says the base rate",
-                     model.get("brier_base")),
-                    ("model_brier_recent_score", "Brier score of the last 1,000 outcomes", model.get("brier_recent")),
-                    ("model_log_loss", "Mean negative logarithm of the probability of what happened",
-                     model.get("log_loss")),
-                    ("model_calibration_error", "Expected calibration error", model.get("ece")),
-                    ("model_hit_ratio", "Share of moves whose direction was foretold", model.get("hit_rate")),
-                    ("model_information_coefficient", "Correlation of its leaning with the move", model.get("ic")),
-                    ("model_drift_rows", "Rows that drift is judged by", drift.get("rows")),
-                    ("model_drift_shifted_columns", "Columns whose PSI is above 0.1", drift.get("shifted")),
-                    ("model_drift_changed_columns", "Columns whose PSI is above 0.25: another population",
-                     drift.get("changed")),
-                    ("model_drift_worst_psi", "Population stability index of the column that shifted most",
-                     worst[0][1])):
-                if value is not None:
-                    self._add(GAUGE, metric, help, labels, value)
-        challenger = told["challenger"]
-        if challenger:
-            for metric, help, key in (
-                    ("challenger_rows", "Rows that both models predicted", "rows"),
-                    ("challenger_gain", "Brier score of the champion less the challenger's: above 0 it is better",
-                     "gain"),
-                    ("challenger_gain_standard_error", "Of challenger_gain", "standard_error")):
-                if challenger.get(key) is not None:
-                    self._add(GAUGE, metric, help, {}, challenger[key])
+            self._add("model_judged", labels, model["known"])
+            for metric, key in _JUDGED.items():
+                self._add(metric, labels, model.get(key))
+            drift = model.get("drift") or {}
+            for metric, key in (("model_drift_rows", "rows"), ("model_drift_shifted_columns", "shifted"),
+                                ("model_drift_changed_columns", "changed")):
+                self._add(metric, labels, drift.get(key))
+            for _, psi, _ in drift.get("worst", ())[:1]:
+                self._add("model_drift_worst_psi", labels, psi)
+        challenger = told["challenger"] or {}
+        for metric, key in (("challenger_rows", "rows"), ("challenger_gain", "gain"),
+                            ("challenger_gain_standard_error", "standard_error")):
+            self._add(metric, {}, challenger.get(key))
 
     def _limits(self, config: Config) -> None:
-        """What alerts compare with."""
         risk = config.risk
-        for metric, help, value in (
-                ("risk_daily_loss_limit_quote", "Loss of a day above which the executor halts", risk.max_daily_loss),
-                ("risk_drawdown_limit_quote", "Drawdown above which the executor halts; infinite: there is none",
-                 risk.max_drawdown or math.inf),
-                ("risk_gross_limit_quote", "Gross notional above which no order leaves", risk.max_gross_notional),
-                ("risk_book_age_limit_seconds", "Age of a book above which no order leaves",
-                 risk.max_book_age_ms / 1000),
-                ("risk_data_age_limit_seconds", "Age of the data behind a decision above which no order leaves",
-                 risk.max_age_ms / 1000)):
-            self._add(GAUGE, metric, help, {}, value)
+        self._add("risk_daily_loss_limit_quote", {}, risk.max_daily_loss)
+        self._add("risk_drawdown_limit_quote", {}, risk.max_drawdown or math.inf)
+        self._add("risk_gross_limit_quote", {}, risk.max_gross_notional)
+        self._add("risk_book_age_limit_seconds", {}, risk.max_book_age_ms / 1000)
+        self._add("risk_data_age_limit_seconds", {}, risk.max_age_ms / 1000)
 
 
-_BOUND_TEXTS = tuple(floatToGoString(bound / 1e9) for bound in BOUNDS_NS)
+_BOUND_TEXTS = (*(floatToGoString(bound / 1e9) for bound in BOUNDS_NS), "+Inf")
 _LAST_BUCKETS = np.array([bucket_of(bound) for bound in BOUNDS_NS])  # each ends at its bound
 _MIDDLES = np.array([middle_of(bucket) for bucket in range(len(Telemetry.private("", (), ("any",)).histogram("any")))],
                     np.float64)

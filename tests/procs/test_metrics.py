@@ -1,0 +1,192 @@
+"""The metrics command, and the one question that matters: do all who tell a number tell the same?"""
+
+import json
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from common.config import load
+from common.telemetry import Telemetry
+from common.watch import metrics
+from tests.common.watch.expressions import expressions, names
+from tests.common.watch.test_rules import promtool
+from tests.pipeline import Pipeline, command, environment
+from tests.waiting import until
+
+#: what `alpha run` calls a number -> the metric that says the same, summed over its series
+METRIC_OF = {
+    "frames": "ingest_frames_total", "ticks": "ingest_ticks_total", "gaps": "ingest_gaps_total",
+    "malformed": "ingest_malformed_total", "quote_checks": "ingest_quote_checks_total",
+    "quote_mismatches": "ingest_quote_mismatches_total", "rows": "feature_rows_total",
+    "dispatched": "feature_dispatched_total", "skipped": "feature_skipped_total", "lost": "feature_lost_total",
+    "predictions": "inference_predictions_total", "invalid": "inference_invalid_total",
+    "superseded": "executor_superseded_total", "decisions": "executor_decisions_total",
+    "orders": "executor_orders_total", "fills": "executor_fills_total", "position": "executor_position_quote",
+    "realised": "executor_realised_quote", "unrealised": "executor_unrealised_quote", "fees": "executor_fees_quote",
+    "halted": "executor_halted", "restarts": "stage_restarts_total", "errors": "stage_errors_total",
+    "judged": "monitor_judged_total"}
+OVERALL = ("tick_to_decision", "tick_to_order")
+
+
+def of_summary(told: dict[str, Any]) -> dict[str, Any]:
+    """What a tree with the keys of `Overview.summary` tells."""
+    return {**{name: told[name] for name in (*METRIC_OF, "pnl", "reconnects", "refusals")},
+            "latencies": {station: measured["count"] for station, measured in told["latency_us"].items()},
+            "models": {model["id"]: model["known"] for model in told["models"]}}
+
+
+def of_metrics(text: str) -> dict[str, Any]:
+    """What an exposition tells."""
+    found = defaultdict(list)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name.removeprefix("alpha_")].append((sample.labels, sample.value))
+    total = {name: sum(value for _, value in samples) for name, samples in found.items()}
+    told: dict[str, Any] = {name: total[metric] for name, metric in METRIC_OF.items()}
+    told["pnl"] = told["realised"] + told["unrealised"] - told["fees"]
+    told["reconnects"] = max(0, total["ingest_connects_total"] - 1)
+    told["refusals"] = {labels["reason"]: value for labels, value in found["executor_refusals_total"] if value}
+    told["latencies"] = {**{labels["stage"]: value for labels, value in found["stage_latency_seconds_count"]},
+                         **{name: total[f"{name}_seconds_count"] for name in OVERALL}}
+    told["models"] = {labels["id"]: value for labels, value in found["model_judged_total"]}
+    return told
+
+
+#: who can be asked while a pipeline runs: a name, and how its answer becomes comparable
+LIVE = {
+    "alpha status --json": lambda env: of_summary(json.loads(said("status", "--json", env=env))),
+    "alpha metrics": lambda env: of_metrics(said("metrics", env=env)),
+    "alpha metrics --openmetrics": lambda env: of_metrics(said("metrics", "--openmetrics", env=env)),
+}
+
+
+def said(*arguments: str, env: dict[str, str]) -> str:
+    process = command(*arguments, env=env)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return out
+
+
+def agree(answers: dict[str, dict[str, Any]]) -> None:
+    first, *others = answers
+    for name in others:
+        for key, value in answers[first].items():
+            assert answers[name][key] == (pytest.approx(value, abs=1e-6) if key == "pnl" else value), (
+                f"{key}: {first} says {value}, {name} says {answers[name][key]}")
+
+
+@pytest.fixture
+def pipeline(instance, tmp_path, run_dir, recordings):
+    """A recording that is played to its end, with `alpha run` itself held up so that it does not stop then."""
+    path = str(recordings / "binance" / "usdm_btcusdt_20240718.gz")
+    # Nothing is to happen after the end that only time brings about.
+    more = {"ALPHA_MARKET__STALE_S": "600.0", "ALPHA_MARKET__STALE_BOOK_S": "0.0", "ALPHA_MONITOR__SAMPLE_MS": "100.0",
+            "ALPHA_RISK__MAX_DRAWDOWN": "1000.0"}
+    pipeline = Pipeline(instance, tmp_path, run_dir, "--capture", path, "--speed", "40", **more)
+    try:
+        pipeline.until_count("executor", "decisions", 1, 120)
+        pipeline.process.send_signal(signal.SIGSTOP)
+        yield pipeline
+    finally:
+        pipeline.process.send_signal(signal.SIGCONT)
+        pipeline.close()
+
+
+def quiet(pipeline: Pipeline, frames: int) -> None:
+    """Wait until the recording is at its end, and no counter has moved for a second."""
+    def counts() -> dict[str, dict[str, int]]:
+        pipeline.overview.refresh()
+        return {name: {key: value for key, value in telemetry.values().items() if key != "heartbeat_ns"}
+                for name, telemetry in pipeline.overview.stages.items()}
+
+    stood, since = counts(), time.monotonic()
+
+    def still() -> bool:
+        nonlocal stood, since
+        now = counts()
+        if now != stood or now["exchange"]["frames"] < frames:
+            stood, since = now, time.monotonic()
+        return time.monotonic() - since > 1
+
+    until(still, 60, "the end of the recording")
+
+
+def test_every_number_is_the_same_whoever_is_asked(pipeline):
+    quiet(pipeline, 11_000)
+    live = {name: ask(pipeline.env) for name, ask in LIVE.items()}
+    agree(live)
+    asked = live["alpha metrics"]
+    for name in ("frames", "ticks", "rows", "predictions", "decisions", "orders", "fills", "judged", "quote_checks"):
+        assert asked[name] > 0, f"nothing was compared: {name} is 0"
+    assert asked["decisions"] == asked["orders"] + sum(asked["refusals"].values()) == asked["latencies"]["decide"]
+    config = load(None, pipeline.env)
+    text = metrics.exposition(pipeline.overview, config).decode()  # attaches to the books ring before it goes
+    check_what_is_built_on(text)
+
+    pipeline.process.send_signal(signal.SIGCONT)
+    pipeline.process.wait(90)
+    assert pipeline.process.returncode == 0, pipeline.said()
+    summary = of_summary(json.loads(pipeline.summary_path.read_text()))
+    after = metrics.exposition(pipeline.overview, config).decode()
+    agree({"alpha run --summary": summary, "metrics": of_metrics(after)})
+    assert summary["frames"] == asked["frames"] and summary["orders"] == asked["orders"]
+    ups = [sample.value for family in text_string_to_metric_families(after) for sample in family.samples
+           if sample.name in ("alpha_stage_up", "alpha_book_valid")]
+    assert ups and not any(ups)  # nothing is said to run any more
+
+
+def check_what_is_built_on(text: str) -> None:
+    """Every metric in alerts and dashboard exists, and has a value in a real run: all but a challenger's, which
+    there is none of. And the exposition is as Prometheus' own tool wants it."""
+    found = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    used = set().union(*map(names, expressions()))
+    assert len(used) > 40
+    assert {name for name in used - found if not name.startswith("alpha_challenger_")} == set()
+    if promtool():
+        checked = subprocess.run([promtool(), "check", "metrics"], input=text, text=True, capture_output=True)
+        assert checked.returncode == 0 and checked.stdout == checked.stderr == "", checked.stdout + checked.stderr
+
+
+def test_metrics_of_a_pipeline_that_does_not_run_say_that_it_is_down(instance, run_dir, tmp_path):
+    env = environment(instance, tmp_path, run_dir)
+    process = command("metrics", env=env)
+    out = process.communicate()[0]
+    assert process.returncode == 7
+    assert 'alpha_stage_up{stage="executor"} 0.0' in out and 'alpha_stage_up{stage="inference",worker="1"} 0.0' in out
+    executor = Telemetry.create(instance, "executor", ("decisions",))
+    try:
+        executor.add("decisions", 3)
+        process = command("metrics", env=env)
+        out = process.communicate()[0]
+        assert process.returncode == 0 and "alpha_executor_decisions_total 3.0" in out
+        assert 'alpha_stage_up{stage="executor"} 1.0' in out
+    finally:
+        executor.close()
+
+
+def test_what_prometheus_and_grafana_need_is_printed(tmp_path):
+    from click.testing import CliRunner
+
+    from procs.cli import main
+
+    def told(*arguments: str) -> str:
+        result = CliRunner().invoke(main, ["metrics", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    folder = Path(metrics.__file__).parent
+    assert told("--rules") == (folder / "rules.yaml").read_text()
+    assert told("--dashboard") == (folder / "dashboard.json").read_text()
+    assert "127.0.0.1:9999" in told("--scrape-config", "--target", "127.0.0.1:9999")
+    if promtool():
+        (tmp_path / "prometheus.yml").write_text(told("--scrape-config"))
+        (tmp_path / "alpha-rules.yaml").write_text(told("--rules"))
+        checked = subprocess.run([promtool(), "check", "config", str(tmp_path / "prometheus.yml")], text=True,
+                                 capture_output=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
