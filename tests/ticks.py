@@ -33,3 +33,13 @@ def write_ticks(books: Books, symbol: int, count: int, flags: int = layout.FLAG_
         slot[layout.SEQ] = seq
         books.heads[symbol] = seq
     return int(books.heads[symbol])
+
+
+def write_top(books: Books, symbol: int, bid: int, ask: int, recv_ns: int, flags: int = layout.FLAG_VALID) -> None:
+    """One more tick of `symbol`, with these best prices and nothing else."""
+    seq = int(books.heads[symbol]) + 1
+    slot = books.ticks[symbol][seq & (books.capacity - 1)]
+    slot[:] = 0
+    slot[[layout.KIND, layout.FLAGS, layout.RECV_NS, layout.BOOK_NS]] = layout.KIND_BOOK, flags, recv_ns, recv_ns
+    slot[layout.BID_PX], slot[layout.ASK_PX] = bid, ask
+    slot[layout.SEQ] = books.heads[symbol] = seq

@@ -7,6 +7,7 @@ from common.fixed import SCALE
 from common.overview import Overview, words
 from common.ring import Books
 from common.telemetry import Telemetry
+from tests.ticks import write_top
 
 
 def test_it_finds_stages_and_still_knows_their_numbers_after_they_have_gone(instance):
@@ -96,3 +97,47 @@ def test_the_last_refusals_are_told_with_their_symbol_and_time(instance):
 def test_an_empty_pipeline_is_all_zeros():
     told = Overview("nothing-of-that-name").summary()
     assert told["ticks"] == 0 and told["refusals"] == {} and told["latency_us"] == {}
+
+
+def test_the_state_of_a_stage_is_that_of_its_process(instance):
+    import os
+    import time
+
+    overview = Overview(instance)
+    feature = Telemetry.create(instance, "feature", ("rows",))
+    feature.tell({"waiting_for": "the books ring"})
+    overview.refresh()
+    fresh = time.monotonic_ns() + 60_000_000_000  # however long this test takes
+    feature.set("heartbeat_ns", fresh)
+    told = overview.states()["feature"]
+    assert told.up and not told.ready and told.waiting_for == "the books ring" and told.restarts == 0
+    assert told.usage.memory_bytes > 0 and told.uptime_s > 0
+    feature.set("ready", 1)
+    assert overview.states()["feature"].ready and overview.ready("feature")
+    feature.set("heartbeat_ns", time.monotonic_ns() - 3_000_000_000)  # it hangs
+    assert not overview.states()["feature"].up and not overview.ready("feature")
+    feature.set("heartbeat_ns", fresh)
+    feature.set("pid", 2**22 + 1)  # none has such a number: it was killed a moment ago
+    assert overview.states()["feature"].usage is None and not overview.ready("feature")
+    feature.set("pid", os.getpid())
+    feature.close()
+    assert not overview.states()["feature"].up and overview.values("feature")["rows"] == 0
+    assert overview.values("executor") == {}
+
+
+def test_the_books_ring_is_followed_through_its_lives(instance):
+    import time
+
+    overview = Overview(instance)
+    assert overview.books() is None and overview.tops() == {}
+    for symbols in (("A", "B"), ("C",)):
+        books = Books.create(instance, symbols, 1024)
+        write_top(books, 0, 99, 101, time.monotonic_ns())
+        told = overview.tops()
+        assert list(told) == list(symbols) and told[symbols[0]][:1] == (True,)
+        assert told[symbols[0]][2:] == (1, 99, 101) and 0 <= told[symbols[0]].age_s < 10
+        write_top(books, 0, 99, 101, time.monotonic_ns(), flags=0)
+        assert not overview.tops()[symbols[0]].valid
+        write_top(books, 0, 99, 101, time.monotonic_ns())
+        books.close()
+        assert not overview.tops()[symbols[0]].valid and overview.books().retired  # as it stood, and known to be old

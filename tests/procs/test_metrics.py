@@ -161,6 +161,7 @@ def test_metrics_of_a_pipeline_that_does_not_run_say_that_it_is_down(instance, r
     assert 'alpha_stage_up{stage="executor"} 0.0' in out and 'alpha_stage_up{stage="inference",worker="1"} 0.0' in out
     executor = Telemetry.create(instance, "executor", ("decisions",))
     try:
+        executor.set("heartbeat_ns", time.monotonic_ns() + 60_000_000_000)
         executor.add("decisions", 3)
         process = command("metrics", env=env)
         out = process.communicate()[0]

@@ -77,7 +77,8 @@ LOSS = 'alpha_risk_daily_loss_limit_quote{job="alpha"}'
 #: what happens, as series of one value a minute -> the alerts that fire ten minutes later, and no others
 CASES: dict[str, tuple[dict[str, str], set[str]]] = {
     "all is well": ({
-        'up{job="alpha"}': "1x20", 'alpha_stage_up{stage="executor"}': "1x20", 'alpha_stage_ready{stage="executor"}': "1x20",
+        'up{job="alpha"}': "1x20", 'alpha_stage_up{stage="executor"}': "1x20",
+        'alpha_stage_ready{stage="executor"}': "1x20",
         'alpha_stage_restarts_total{stage="executor"}': "3x20", 'alpha_stage_errors_total{stage="executor"}': "2x20",
         'alpha_ingest_connected{worker="0"}': "1x20", 'alpha_book_age_seconds{symbol="AAPL"}': "0.5x20",
         "alpha_risk_book_age_limit_seconds": "5x20", 'alpha_book_valid{symbol="AAPL"}': "1x20",
@@ -160,7 +161,7 @@ def test_each_alert_fires_when_it_should_and_no_other(tmp_path):
                       "exp_annotations": {"summary": "inference 1 is down.", "action": "See its log in the state "
                                           "folder; supervisord starts it again unless it was stopped."}}]}]})
     path = tmp_path / "test.yaml"
-    path.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": tests}))
+    path.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
     told = subprocess.run([promtool(), "test", "rules", str(path)], text=True, capture_output=True)
     assert told.returncode == 0, told.stdout + told.stderr
     assert len(set().union(*(fires for _, fires in CASES.values()))) >= 18
@@ -169,6 +170,6 @@ def test_each_alert_fires_when_it_should_and_no_other(tmp_path):
 @needs_promtool
 def test_an_expectation_that_is_wrong_is_found(tmp_path):
     path = tmp_path / "test.yaml"
-    path.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [
+    path.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [
         case("wrong", {"alpha_executor_halted": "1x20"}, {"AlphaGaps"})]}))
     assert subprocess.run([promtool(), "test", "rules", str(path)], capture_output=True).returncode == 1
