@@ -17,6 +17,8 @@ _SCRAPE = """scrape_configs:
     scrape_interval: 5s
     static_configs:
       - targets: ["{target}"]
+    # Beyond loopback the page wants $ALPHA_MONITOR_TOKEN: put it into a file that Prometheus alone can read.
+    # authorization: {{type: Bearer, credentials_file: alpha.token}}
 rule_files:
   - alpha-rules.yaml  # alpha metrics --rules
 """

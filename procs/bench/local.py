@@ -50,7 +50,7 @@ def frames(run: Run, folder: str) -> Part:
     part = Part("frames", "validated book updates from raw venue frames, one process, "
                 + (f"{len(files)} recorded Binance usd-m files" if files else "synthetic VecTrade frames"))
     run.say("frames")
-    told = _child(run, "frames", *files)
+    told = child(run, "frames", *files)
     rate, split = told["frames_per_s"], told["us"]
     part.lines = [f"{told['frames']:,} frames, {told['ticks']:,} ticks: {rate:,.0f} frames/s, median of "
                   f"{told['passes']} passes",
@@ -65,8 +65,8 @@ def features(run: Run) -> Part:
     every = [feature.name for feature in FEATURES if not feature.fitted]
     part = Part("features", f"features over history, one core: {len(DEFAULT)}, and all {len(every)} not fitted")
     run.say("features")
-    told = _child(run, "features")
-    told["all"] = _child(run, "features", *every)
+    told = child(run, "features")
+    told["all"] = child(run, "features", *every)
     part.lines = [f"{count}: {one['ticks_per_s']:,.0f} ticks/s, median of {one['passes']} passes, best "
                   f"{one['best']:,.0f}; a tick by itself {one['us_per_live_tick']:.2f} us, best {one['best_us']:.2f}"
                   for count, one in ((len(DEFAULT), told), (len(every), told["all"]))]
@@ -86,9 +86,9 @@ def backtest(run: Run, folder: str) -> Part:
     part = Part("backtest", "backtest from raw capture, model on every tick, " + (
         f"{len(files)} recorded Binance usd-m files" if files else "synthetic VecTrade frames"))
     run.say("backtest")
-    told = _child(run, "backtest", str(run.model), *files)
+    told = child(run, "backtest", str(run.model), *files)
     run.say("backtest, line by line")
-    told["replay"] = _child(run, "replay", str(run.model), *files)
+    told["replay"] = child(run, "replay", str(run.model), *files)
     part.lines = [f"{told['frames']:,} frames, {told['predictions']:,} predictions, {told['orders']:,} orders in "
                   f"{told['seconds']:.2f} s: {told['frames_per_s']:,.0f} frames/s, median of {told['passes']} passes "
                   f"(best {told['best']:,.0f}); {_JUDGED}",
@@ -164,7 +164,8 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _child(run: Run, *arguments: str) -> dict[str, Any]:
+def child(run: Run, *arguments: str) -> dict[str, Any]:
+    """What this module prints as a program."""
     environment = run.bed.environment("local", **run.settings(run.model))
     process = run.bed.spawn("procs.bench.local", *arguments, environment=environment, talks=True)
     try:
@@ -316,6 +317,12 @@ def _replay(model: str, *files: str) -> dict[str, Any]:
             **{key: told[key] for key in ("ticks", "predictions", "skipped", "decisions")}}
 
 
+def _telemetry(model: str) -> dict[str, Any]:
+    from procs.bench.telemetry import measure
+
+    return measure(model)
+
+
 def _timed(work: Any) -> tuple[float, Any]:
     gc.collect()
     began = time.perf_counter()
@@ -325,5 +332,5 @@ def _timed(work: Any) -> tuple[float, Any]:
 
 if __name__ == "__main__":
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
-    measure = {"frames": _frames, "features": _features, "backtest": _backtest, "replay": _replay}[sys.argv[1]]
-    print(json.dumps(measure(*sys.argv[2:])))
+    print(json.dumps({"frames": _frames, "features": _features, "backtest": _backtest, "replay": _replay,
+                      "telemetry": _telemetry}[sys.argv[1]](*sys.argv[2:])))

@@ -13,12 +13,13 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
 from common.clock import SystemClock
+from common.config import Config, Market
 from common.feature_set import DEFAULT
 from common.model import Model
 from common.shm import SHM_DIR, held
 from common.synthetic import SyntheticMarket
 from common.websocket import State, WebSocket
-from procs.bench import PARTS
+from procs.bench import PARTS, telemetry
 from procs.bench.article import Symbol
 from procs.bench.bed import Bed, attached
 from procs.bench.local import _features, _frames
@@ -212,6 +213,25 @@ def test_bench_measures_everyone_and_leaves_nothing(tmp_path):
     assert found["floor"]["count"] == 2000, "every frame of a second"
     assert [goal["bound"] for goal in found["goals"]] == [1.4, 0.5, 500.0]
     assert left_by(process.pid) == []
+
+
+def test_calls_of_telemetry_are_counted_in_the_real_stages(tmp_path):
+    config = Config(market=Market(symbols=("BTC-USD", "AAPL")))
+    counted = [telemetry.calls(config, dense(tmp_path / "small.onnx"), 500.0, 2.0, 1.0) for _ in range(2)]
+    assert counted[0] == counted[1], "on a clock of its own, so the same each time"
+    found = counted[0]
+    assert 400 < found["ticks"] < 600
+    assert found["feature"]["observe"] == found["inference"]["observe"] == 1.0  # each row is predicted
+    assert found["executor"]["add"] > 2 and found["executor"]["observe_all"] < 0.5  # counted one by one, timed at turns
+    assert found["ingest"]["observe"] == pytest.approx(2 * found["ingest"]["add"], rel=0.01)  # book and doorbell
+
+
+def test_every_call_of_telemetry_has_its_cost(instance):
+    spent = telemetry.costs(instance, {"observe_all": 3.0, "note_all": 3.0}, batches=3)
+    assert all(one.shape == (2,) and one[0] >= 0 for one in spent.values())
+    assert spent["tell"][0] > spent["add"][0] > 0 and {"set", "get", "observe", "observe_all", "note_all"} <= set(spent)
+    told = telemetry.scrape(instance, Config(), 2)
+    assert told["cpu_ms"] > 0 and told["bytes"] > 50_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
