@@ -24,6 +24,11 @@ def utc(ns: int) -> str:
     return f"{_whole(ns):%Y-%m-%dT%H:%M:%S}.{ns // 1_000_000 % 1000:03d}Z" if ns > 0 else "-"
 
 
+def exact(ns: int) -> str:
+    """Unix ns, all of them: 2024-07-18T23:57:00.984123456Z."""
+    return f"{_whole(ns):%Y-%m-%dT%H:%M:%S}.{ns % _S:09d}Z"
+
+
 def to_the_second(ns: int) -> str:
     """Unix ns as a caption wants it: 2024-07-18 23:57:00; "-" where unknown."""
     return f"{_whole(ns):%Y-%m-%d %H:%M:%S}" if ns > 0 else "-"

@@ -15,11 +15,11 @@ OWNERS = {"zmq": {"common/links.py"}, "multiprocessing": {"common/shm.py"}, "onn
           "sqlite3": {"common/journal.py"}}
 #: modules of the pure core: no sockets, no clock, no files
 PURE = {"backoff", "backtest_report", "book", "calibration", "capture_lines", "decide", "decision", "dispatch",
-        "drift", "events", "exits", "explain", "explain_context", "explain_day", "explain_day_html", "explain_text",
+        "drift", "events", "exits", "explain", "expressions", "explain_context", "explain_day", "explain_day_html", "explain_text",
         "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow", "feature_kernel_state",
         "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds", "journal_log", "labels",
         "layout", "ledger", "market", "matching", "orders", "outcomes", "player", "positions", "queue_model", "risk",
-        "scan", "signing", "sizing", "skew", "synthetic", "watch/health", "wire"}
+        "scan", "signing", "sizing", "skew", "synthetic", "tap_rates", "tap_records", "watch/health", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
 IMPURE = {"socket", "ssl", "time", "asyncio", "threading", "subprocess", "sqlite3", "zmq", "pathlib"}

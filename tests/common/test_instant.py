@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
-from common.instant import parse, to_the_second, utc
+from common.instant import exact, parse, to_the_second, utc
 
 
 def test_times_are_utc():
     assert utc(1_721_347_020_984_480_942) == "2024-07-18T23:57:00.984Z"
     assert to_the_second(1_721_347_020_984_480_942) == "2024-07-18 23:57:00"
+    assert exact(1_721_347_020_984_480_942) == "2024-07-18T23:57:00.984480942Z"
     assert utc(0) == to_the_second(0) == "-" and utc(2**63 - 1) == "2262-04-11T23:47:16.854Z"
 
 

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from common.errors import InstanceError, ResourceError
-from common.locks import lock_file, private_folder
+from common.locks import holder, lock_file, private_folder
 
 
 def test_a_lock_names_its_holder_and_is_free_after_it(run_dir):
@@ -15,6 +15,16 @@ def test_a_lock_names_its_holder_and_is_free_after_it(run_dir):
         lock_file(run_dir / "a.lock", "stage a")
     os.close(fd)
     os.close(lock_file(run_dir / "a.lock", "stage a"))
+
+
+def test_who_looks_for_the_holder_does_not_become_it(run_dir):
+    path = run_dir / "a.lock"
+    assert holder(path) is None
+    fd = lock_file(path, "stage a")
+    assert holder(path) == os.getpid()
+    os.close(fd)
+    assert holder(path) is None and path.exists()
+    os.close(lock_file(path, "stage a"))
 
 
 def test_a_run_folder_is_closed_to_others_even_if_it_was_open(tmp_path):
