@@ -26,6 +26,7 @@ ENV_CONFIG = "ALPHA_CONFIG"  #: path of the configuration file, for processes th
 ENV_BOT_KEY = "ALPHA_BOT_KEY"  #: the secret sent as X-Bot-Key
 DEFAULT_FILE = "alpha.toml"
 GATEWAYS = ("vectrade", "paper", "binance-usdm", "binance-spot")  #: what common/gateways has
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?#]).*")
 
 
@@ -174,6 +175,10 @@ class Tap:
 @dataclass(frozen=True)
 class Log:
     level: str = "info"
+    levels: dict[str, str] = field(default_factory=dict)  #: of single stages, or of all of a kind: inference
+    format: str = "auto"  #: "json", "text", or "auto": json under supervisord, which keeps files, text elsewhere
+    repeats: int = 50  #: of one event in a window; the rest are counted and told as one; 0: no limit
+    repeat_window_s: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -376,6 +381,14 @@ def _check(config: Config) -> None:
     need(config.executor.paper_queue in ("risk-averse", "power"), "executor.paper_queue", config.executor.paper_queue,
          'use "risk-averse" or "power"')
     need(config.monitor.sample_ms >= 0, "monitor.sample_ms", config.monitor.sample_ms, "use 0 or more")
+    for key, level in (("log.level", config.log.level), *((f"log.levels.{name}", level)
+                                                          for name, level in config.log.levels.items())):
+        need(level in LOG_LEVELS, key, level, f"use one of {', '.join(LOG_LEVELS)}")
+    need(config.log.format in ("auto", "json", "text"), "log.format", config.log.format,
+         'use "auto", "json" or "text"')
+    need(config.log.repeats >= 0, "log.repeats", config.log.repeats, "use 0 or more")
+    need(0 < config.log.repeat_window_s < math.inf, "log.repeat_window_s", config.log.repeat_window_s,
+         "use more than 0")
     need(config.executor.durability in ("process", "power"), "executor.durability",
          config.executor.durability, 'use "process" or "power"')
     for section in (config.risk, config.decision):

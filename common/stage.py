@@ -13,16 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from common import placement
+from common import log, placement
 from common.config import Config, tell
 from common.errors import AlphaError
 from common.links import Network
 from common.locks import lock_file, private_folder
+from common.log import SUPERVISED
 from common.telemetry import Telemetry
 
 _HOUSEKEEPING_NS = 100_000_000
 _IDLE_MS = 50.0
-SUPERVISED = "ALPHA_SUPERVISED"  #: set by supervisord.conf: die with the supervisor
 
 
 class Stage:
@@ -56,8 +56,8 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
     if supervised:
         placement.die_with_parent()
     gc.disable()  # until all is loaded: `freeze_collector` has the word then
-    start_log(name, config)
-    log = logging.getLogger(name)
+    log.start(name, config)
+    say = logging.getLogger(name)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopping.append(received))
@@ -68,7 +68,7 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
         tell(config, name)
         telemetry = Telemetry.create(config.instance.name, name, counters, timers, notes)
         try:
-            _live(core or name, config, telemetry, build, stopping, log, supervised)
+            _live(core or name, config, telemetry, build, stopping, say, supervised)
         except Exception as error:
             # Under a supervisor the blocks stay, as after `kill -9`: the next start counts on and the crash is seen.
             telemetry.add("errors")
@@ -77,13 +77,13 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
                 telemetry.close()
             if isinstance(error, AlphaError):
                 raise
-            log.exception("crashed")
+            say.exception("crashed")
             sys.exit(1)
         telemetry.close()
 
 
 def _live(core: str, config: Config, telemetry: Telemetry, build: Callable[[Network, Telemetry], Stage],
-          stopping: list[int], log: logging.Logger, supervised: bool) -> None:
+          stopping: list[int], say: logging.Logger, supervised: bool) -> None:
     """From building the stage to closing it."""
     with contextlib.ExitStack() as stack:
         cores = sorted(os.sched_getaffinity(0))
@@ -104,13 +104,13 @@ def _live(core: str, config: Config, telemetry: Telemetry, build: Callable[[Netw
             telemetry.tell({**telemetry.told(), "waiting_for": "", "cores": cores, "niceness": niceness,
                             "kept_awake": awake is not None, "collector_frozen": frozen})
             telemetry.set("ready", 1)
-            log.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
+            say.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
             _loop(stage, network, telemetry, stopping)
         except Exception:
             if not supervised:
                 stage.on_close()
             raise
-        log.info("stopping")
+        say.info("stopping")
         stage.on_close()
 
 
@@ -131,13 +131,7 @@ def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[i
             if now - last_collection > 1_000_000_000:
                 last_collection = now
                 gc.collect(0)
-
-
-def start_log(name: str, config: Config) -> None:
-    """One line per event on standard error: time, level, stage, event."""
-    logging.basicConfig(stream=sys.stderr, level=config.log.level.upper(), force=True,
-                        format=f"%(asctime)s.%(msecs)03d %(levelname)-7s {name} %(message)s",
-                        datefmt="%Y-%m-%dT%H:%M:%S")
+                log.tend()
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from common import captures, faults, placement
+from common import captures, faults, log, placement
 from common.clock import SystemClock
 from common.config import Config, load
 from common.errors import ConfigError, ResourceError
@@ -33,7 +33,7 @@ from common.loopback.connections import Connection, Mode
 from common.loopback.record import FaultLog
 from common.loopback.vectrade import Synthetic
 from common.loopback.venue import Played
-from common.stage import SUPERVISED, exit_on_error, start_log
+from common.stage import SUPERVISED, exit_on_error
 from common.telemetry import Telemetry
 from common.venues import create
 
@@ -196,7 +196,7 @@ def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
     """The exchange as this process, until SIGTERM or SIGINT; `disturb` and `repeat` as of `serve`."""
     if os.environ.get(SUPERVISED):
         placement.die_with_parent()
-    start_log("exchange", config)
+    log.start("exchange", config)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     private_folder(config.run_dir)
     with contextlib.ExitStack() as stack:
@@ -236,6 +236,7 @@ async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, An
         telemetry.set("heartbeat_ns", clock.monotonic_ns())
         if turn % 10 == 0:
             gc.collect(0)
+            log.tend()
         loop.call_later(0.1, housekeep, turn + 1)
 
     housekeep(1)

@@ -27,6 +27,7 @@ from common.captures import describe
 from common.config import DEFAULT_FILE, ENV_CONFIG, Config, load
 from common.errors import AlphaError, ConfigError, ResourceError
 from common.locks import lock_file, private_folder
+from common.log_files import last_words
 from common.overview import Overview, words
 from common.stage import exit_on_error
 
@@ -216,7 +217,7 @@ class Session:
             if failed or supervisor.poll() is not None or time.monotonic() > limit:
                 raise ResourceError(f"stage {failed or waiting[0]} does not start",
                                     where=self._last_words(failed or waiting[0]),
-                                    remedy=f"see {self.config.state_dir / 'log'}")
+                                    remedy=f"alpha logs {failed or waiting[0]}")
             time.sleep(0.05)
 
     def _waits(self, stage: str) -> str:
@@ -238,9 +239,9 @@ class Session:
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
     def _last_words(self, stage: str) -> str:
-        with contextlib.suppress(OSError, IndexError):
-            return (self.config.state_dir / "log" / f"{stage}.log").read_text().strip().splitlines()[-1]
-        return "it left no word in its log"
+        with contextlib.suppress(OSError):
+            return last_words(self.config.state_dir, stage) or "it left no word in its log"
+        return "its log cannot be read"
 
     def _show(self, started: float, seconds: float | None, supervisor: subprocess.Popen) -> float | None:
         """A line a second until it is time to stop; returns the seconds to the first decision."""

@@ -18,7 +18,8 @@ PURE = {"backoff", "backtest_report", "book", "calibration", "capture_lines", "d
         "drift", "events", "exits", "explain", "expressions", "explain_context", "explain_day", "explain_day_html", "explain_text",
         "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow", "feature_kernel_state",
         "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds", "journal_log", "labels",
-        "layout", "ledger", "market", "matching", "orders", "outcomes", "player", "positions", "queue_model", "risk",
+        "layout", "ledger", "log_lines", "market", "matching", "orders", "outcomes", "player", "positions", "queue_model",
+        "repeats", "risk",
         "scan", "signing", "sizing", "skew", "synthetic", "tap_rates", "tap_records", "watch/health", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
