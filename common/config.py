@@ -159,6 +159,27 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class Alerts:
+    """What the monitor tells, and where; the address of a webhook is $ALPHA_ALERTS_WEBHOOK. A limit of 0 is none."""
+
+    enabled: bool = True
+    command: tuple[str, ...] = ()  #: program and arguments, no shell; gets the alert as JSON on standard input
+    timeout_s: float = 10.0  #: of one attempt to tell
+    for_s: float = 2.0  #: that a state must hold before it is told
+    clear_s: float = 5.0  #: that it must be over before that is told
+    repeat_s: float = 3600.0  #: what goes on is told again after so long; 0: never
+    silent_s: float = 3.0  #: a stage gives no sign of life
+    restarts: int = 3  #: of a stage in restart_window_s are critical, one is a warning
+    restart_window_s: float = 300.0
+    stale_s: float = 10.0  #: a feed is not connected or has no ticks, a book is invalid
+    unresolved_s: float = 10.0  #: the venue does not say what became of an order
+    errors_per_min: int = 10  #: of one stage
+    limit_share: float = 0.8  #: of a limit on position, gross, loss or drawdown
+    psi: float = 0.25  #: drift of the column that drifts most (common.drift)
+    p99_us: float = 0.0  #: from tick to decision
+
+
+@dataclass(frozen=True)
 class Placement:
     pin: bool = True  #: stages on cores
     cores: dict[str, list[int]] = field(default_factory=dict)  #: stage -> cores; default by machine
@@ -203,6 +224,7 @@ class Config:
     risk: Risk = Risk()
     executor: Executor = Executor()
     monitor: Monitor = Monitor()
+    alerts: Alerts = Alerts()
     placement: Placement = Placement()
     tap: Tap = Tap()
     log: Log = Log()
@@ -391,7 +413,10 @@ def _check(config: Config) -> None:
          "use more than 0")
     need(config.executor.durability in ("process", "power"), "executor.durability",
          config.executor.durability, 'use "process" or "power"')
-    for section in (config.risk, config.decision):
+    need(config.alerts.timeout_s > 0, "alerts.timeout_s", config.alerts.timeout_s, "use more than 0")
+    need(not config.alerts.command or bool(config.alerts.command[0]), "alerts.command", list(config.alerts.command),
+         'name a program: ["notify-send", "alpha"]')
+    for section in (config.risk, config.decision, config.alerts):
         for item in dataclasses.fields(section):
             value = getattr(section, item.name)
             need(not isinstance(value, (int, float)) or 0 <= value < math.inf,

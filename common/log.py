@@ -66,7 +66,7 @@ def level_of(stage: str, config: Config) -> str:
 
 
 class Handler(logging.Handler):
-    """Writes events as lines. An event costs 20 us, one that is not let through 2 us and the caller's own 2."""
+    """Writes events as lines. An event costs 50 us with all that `logging` does, one that is held back 12 us."""
 
     def __init__(self, stage: str, form: str, repeats: Repeats, environ: Mapping[str, str] = os.environ,
                  stream: TextIO | None = None, clock=time.monotonic) -> None:

@@ -51,7 +51,7 @@ def utc(at_ns: int) -> str:
 
 
 def as_json(event: Event) -> str:
-    """One line, whatever the event holds: what JSON does not know is written as text. About 10 us."""
+    """One line, whatever the event holds: what JSON does not know is written as text."""
     told: dict[str, Any] = {"at": utc(event.at_ns), "level": event.level, "stage": event.stage, "pid": event.pid,
                             "event": event.event}
     if event.logger and event.logger != event.stage.partition("-")[0]:

@@ -11,7 +11,7 @@ MAX_KINDS = 1000  #: that are kept apart; what comes beyond them in one window s
 
 
 class Repeats:
-    """`limit` 0: everything passes. Cost of `admits`: about 0.3 us."""
+    """`limit` 0: everything passes."""
 
     def __init__(self, limit: int, window_s: float) -> None:
         self._limit, self._window_s = limit, window_s

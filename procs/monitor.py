@@ -4,6 +4,7 @@
     in    books ring    the mid at each prediction's horizon (common.outcomes)
     in    rows ring     the row behind each prediction, against the model's training rows (common.drift)
     out   judged.jsonl  each prediction with its outcome (common.judged)
+    out   alerts        what is wrong with the pipeline, to a command and a webhook (common.alarms)
 
 Figures are those of one life of this process and stand in its telemetry, for `alpha status`; totals go on. It looks on
 and disturbs nothing: it runs when a core has nothing else to do, and what it does not take in time is counted as lost.
@@ -18,6 +19,8 @@ import click
 import numpy as np
 
 from common import deployment
+from common.alarms import Alarms
+from common.alert_sink import configured
 from common.calibration import Calibration, Comparison
 from common.clock import SystemClock
 from common.config import Config, load
@@ -93,12 +96,14 @@ class Monitor(Stage):
 
     name = "monitor"
 
-    def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, books_source=None, rows_source=None) -> None:
+    def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, books_source=None, rows_source=None,
+                 alarms: Alarms | None = None) -> None:
         self._config, self._clock, self._telemetry, self._inbox = config, clock, telemetry, inbox
         self._books_source = books_source or (lambda: Books.attach(config.instance.name))
         self._rows_source = rows_source or (lambda: Rows.attach(config.instance.name, TABLE_HASH))
         self._step_ns = int(config.monitor.sample_ms * 1e6)
         self._journal = Journal(config.state_dir)
+        self._alarms = alarms
         self.books: Books | None = None
         self.rows: Rows | None = None
         self.outcomes: Outcomes | None = None
@@ -115,6 +120,8 @@ class Monitor(Stage):
         telemetry.set("pending", 0)
 
     def on_start(self) -> bool:
+        if self._alarms is not None:
+            self._alarms.turn(self._clock.monotonic_ns())
         if not self._attach():
             self._telemetry.tell({"waiting_for": "the books ring, which ingest makes"})
             return False
@@ -143,6 +150,8 @@ class Monitor(Stage):
             self._settle()
             self._tell()
         self._journal.close()
+        if self._alarms is not None:
+            self._alarms.close()
 
     def _hear(self, prediction: Prediction) -> None:
         telemetry = self._telemetry
@@ -190,6 +199,8 @@ class Monitor(Stage):
         if now >= self._next_tell:
             self._next_tell = now + _TELL_NS
             self._tell()
+            if self._alarms is not None:
+                self._alarms.turn(now)
 
     def _attach(self) -> bool:
         """Follow the stream of ticks and its rows, also where they have begun anew. False if there is none yet."""
@@ -329,8 +340,9 @@ def monitor(path: str | None) -> None:
     \b
     Receives  judged (Prediction, a sample, from workers); binds it.
     Memory    reads the books ring and the rows ring.
-    Files     writes judged.jsonl in the state folder: each prediction with its outcome.
-    Shows     alpha status, section `models`
+    Files     writes judged.jsonl in the state folder: each prediction with its outcome; alerts.json: what is firing.
+    Tells     alerts, to [alerts] command and to $ALPHA_ALERTS_WEBHOOK.
+    Shows     alpha status, section `models`; alpha alerts
 
     Of each model: Brier score beside that of always saying the base rate, log loss, calibration, hit rate, correlation
     with the move, and the columns that look least as in training. A challenger (inference.shadow) is compared with the
@@ -351,4 +363,5 @@ def monitor(path: str | None) -> None:
 
 def _build(config: Config, network: Network, telemetry: Telemetry) -> Monitor:
     step_back()
-    return Monitor(config, SystemClock(), telemetry, network.pull("judged"))
+    clock = SystemClock()
+    return Monitor(config, clock, telemetry, network.pull("judged"), alarms=Alarms(config, clock, configured(config)))

@@ -89,10 +89,10 @@ def test_a_follower_reads_each_line_once_in_order_whatever_happens(tmp_path_fact
             heard += texts(follower.read())
         elif step.startswith("rotate"):
             if not part:  # supervisord renames between two writes; a line may still be torn, see below
-                rotate(path, 9)
+                rotate(path, 99)
                 if step.endswith("twice"):
                     put("\n")
-                    rotate(path, 9)
+                    rotate(path, 99)
         else:
             put("" if step == "part" else "\n")
     if part:

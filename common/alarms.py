@@ -1,0 +1,87 @@
+"""The alerts of a pipeline, from its snapshots to where they are told: the hands of `common.alerts`.
+
+    <state_dir>/alerts.json    what is firing, and how telling it goes: for `alpha alerts`, and for the next life of this
+"""
+
+import contextlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from common.alert_sink import Sink, payload
+from common.alerts import FIRING, Alert, Debounce, Trend, findings
+from common.config import Config
+from common.errors import AlphaError
+from common.recorder import write_whole
+from common.watch.snapshot import Snapshots
+
+FILE = "alerts.json"
+_TURN_NS = 1_000_000_000
+_log = logging.getLogger("monitor")
+
+
+class Alarms:
+    """`turn` looks once a second, however often it is called. It raises nothing that a pipeline, a disk or a sink might
+    cause. About 2 ms a look; with alerts.enabled = false nothing is looked at."""
+
+    def __init__(self, config: Config, clock, sinks: list[Sink]) -> None:
+        self._config, self._clock, self._sinks = config, clock, sinks
+        self._path = config.state_dir / FILE
+        self._snapshots = Snapshots(config)
+        self._trend, self._debounce = Trend(config.alerts), Debounce(config.alerts)
+        self._debounce.restore(told(config)[0], clock.monotonic_ns() / 1e9)
+        self._next_ns = 0
+        self._written: dict[str, Any] = {}
+
+    def turn(self, now_ns: int) -> None:
+        if now_ns < self._next_ns or not self._config.alerts.enabled:
+            return
+        self._next_ns = now_ns + _TURN_NS
+        try:
+            alerts = self._look(now_ns)
+        except (AlphaError, OSError) as error:  # another look may find it mended
+            _log.error("alerts could not be looked for: %s", error)
+            return
+        for alert in alerts:
+            _log.log(logging.WARNING if alert.state == FIRING else logging.INFO, "alert %s %s: %s: %s", alert.state,
+                     alert.name, alert.subject, alert.what, extra={"alert": alert._asdict()})
+            for sink in self._sinks:
+                sink.put(payload(alert, self._config.instance.name))
+        self._leave_word()
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            sink.close()
+        self._leave_word()
+        self._snapshots.close()
+
+    def _look(self, now_ns: int) -> list[Alert]:
+        snapshot, overview = self._snapshots.take(()), self._snapshots.overview
+        stopped = frozenset(name for name, telemetry in overview.stages.items()
+                            if telemetry.block is not None and telemetry.block.retired)
+        failures = overview.get("monitor", "journal_errors") + overview.refusals().get("JOURNAL_FAILED", 0)
+        seen = self._trend.see(snapshot, stopped, failures, now_ns / 1e9)
+        return self._debounce.turn(findings(seen, self._config.alerts), now_ns / 1e9, self._clock.wall_ns())
+
+    def _leave_word(self) -> None:
+        told = {"firing": [alert._asdict() for alert in self._debounce.firing],
+                "sinks": {sink.name: sink.counts() for sink in self._sinks}}
+        if told == self._written:
+            return
+        self._written = told
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_whole(self._path, json.dumps(told, indent=1).encode() + b"\n", 0o600)
+        except (AlphaError, OSError) as error:
+            _log.error("what is firing cannot be written down: %s", error)
+
+
+def told(config: Config) -> tuple[list[Alert], dict[str, Any]]:
+    """What was last written down: the alerts that are firing, and of each sink its counts. Nothing where there is no
+    file, or none of ours."""
+    path: Path = config.state_dir / FILE
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(path.read_bytes())
+        return [Alert(**alert) for alert in found["firing"]], dict(found["sinks"])
+    return [], {}

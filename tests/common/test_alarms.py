@@ -1,0 +1,120 @@
+"""Alarms: from a pipeline's blocks to what sinks are given, across lives of the monitor."""
+
+import dataclasses
+import json
+import stat
+
+import pytest
+
+from common import killswitch
+from common.alarms import FILE, Alarms, told
+from common.clock import ManualClock
+from common.config import Alerts, Config, Instance
+from common.telemetry import Telemetry
+
+S = 10**9
+
+
+class Kept:
+    """A sink that keeps what it is given."""
+
+    name = "kept"
+
+    def __init__(self) -> None:
+        self.got: list[dict] = []
+        self.closed = False
+
+    def put(self, content: bytes) -> None:
+        self.got.append(json.loads(content))
+
+    def counts(self) -> dict:
+        return {"sent": len(self.got), "failed": 0, "dropped": 0, "retries": 0, "error": ""}
+
+    def close(self) -> None:
+        self.closed = True
+
+    def states(self) -> list[tuple[str, str]]:
+        return [(one["name"], one["state"]) for one in self.got]
+
+
+@pytest.fixture
+def config(instance, tmp_path, run_dir):
+    return Config(instance=Instance(name=instance, state_dir=str(tmp_path), run_dir=str(run_dir)),
+                  alerts=Alerts(for_s=2.0, clear_s=3.0, silent_s=0.0, stale_s=0.0))
+
+
+def test_a_halt_is_told_and_that_it_is_over(config, tmp_path, instance):
+    clock, sink = ManualClock(1000 * S), Kept()
+    alarms = Alarms(config, clock, [sink])
+
+    def turn(seconds: int) -> None:
+        for _ in range(seconds * 10):  # however often it is asked
+            clock.set(clock.now_ns + S // 10)
+            alarms.turn(clock.now_ns)
+
+    turn(3)
+    assert sink.got == []
+    killswitch.halt(tmp_path, "looks wrong", "me")
+    turn(5)
+    assert sink.states() == [("trading-halted", "firing")]
+    assert sink.got[0]["what"] == "halted: looks wrong (by me)" and sink.got[0]["instance"] == instance
+    assert [alert.name for alert in told(config)[0]] == ["trading-halted"] and told(config)[1]["kept"]["sent"] == 1
+    assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
+    # Another life of the monitor: not told again.
+    alarms.close()
+    assert sink.closed
+    alarms = Alarms(config, clock, [sink])
+    turn(5)
+    assert len(sink.got) == 1
+    killswitch.resume(tmp_path)
+    turn(6)
+    assert sink.states() == [("trading-halted", "firing"), ("trading-halted", "resolved")] and told(config)[0] == []
+    alarms.close()
+
+
+def test_a_stage_that_was_started_again_is_told(config, instance):
+    clock, sink = ManualClock(1000 * S), Kept()
+    telemetry = Telemetry.create(instance, "feature", ("x",))
+    alarms = Alarms(config, clock, [sink])
+    try:
+        for _ in range(3):
+            clock.set(clock.now_ns + S)
+            alarms.turn(clock.now_ns)
+        telemetry.add("starts")  # as whoever takes the block over after `kill -9`
+        for _ in range(3):
+            clock.set(clock.now_ns + S)
+            alarms.turn(clock.now_ns)
+        assert sink.states() == [("stage-restarted", "firing")] and sink.got[0]["subject"] == "feature"
+    finally:
+        telemetry.close()
+        alarms.close()
+
+
+def test_switched_off_it_looks_at_nothing(config, tmp_path):
+    import dataclasses
+
+    sink = Kept()
+    alarms = Alarms(dataclasses.replace(config, alerts=Alerts(enabled=False)), ManualClock(), [sink])
+    killswitch.halt(tmp_path, "x")
+    for k in range(9):
+        alarms.turn(k * S)
+    alarms.close()
+    assert sink.got == []
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"firing": [{"x": 1}], "sinks": {}}'])
+def test_a_file_that_cannot_be_read_is_none(config, tmp_path, content):
+    (tmp_path / FILE).write_text(content)
+    assert told(config) == ([], {})
+
+
+def test_a_disk_that_refuses_ends_nothing(config, tmp_path, caplog):
+    clock, sink = ManualClock(1000 * S), Kept()
+    (tmp_path / f".{FILE}.new").mkdir()
+    alarms = Alarms(config, clock, [sink])
+    killswitch.halt(tmp_path, "x")
+    for _ in range(5):
+        clock.set(clock.now_ns + S)
+        alarms.turn(clock.now_ns)
+    assert sink.states() == [("trading-halted", "firing")] and "cannot be written down" in caplog.text
+    alarms.close()
