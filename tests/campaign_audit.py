@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from common.fixed import SCALE, text
-from common.matching import Accepted, Event, Filled, Rejected, Request
+from common.matching import Accepted, Cancelled, Event, Filled, Rejected, Request
 
 
 class Bounds(NamedTuple):
@@ -34,6 +34,18 @@ class Booked(NamedTuple):
 Fill = tuple[str, str, int, int, int]  #: client id, fill id, quantity, price, fee
 
 
+class Mark(NamedTuple):
+    """A moment after which nothing may leave, or not everything."""
+
+    at_ns: int  #: Unix ns
+    seqs: Sequence[int]  #: by symbol, the newest prediction that had been offered by then
+
+    def before(self, client_id: str, decided_ns: int) -> bool:
+        """Whether an order is of an earlier prediction, and was decided earlier."""
+        symbol, seq = (int(word) for word in client_id.split("-")[1:])
+        return seq <= self.seqs[symbol] and decided_ns <= self.at_ns
+
+
 def same(record: Iterable[Event], orders: Sequence[Booked], fills: Sequence[Fill], held: Mapping[str, int],
          arrivals: Mapping[str, int]) -> list[str]:
     """Everything in which the journal and the exchange differ; `held` are the journal's positions, `arrivals` counts
@@ -50,6 +62,8 @@ def same(record: Iterable[Event], orders: Sequence[Booked], fills: Sequence[Fill
     filled = Counter()
     for name, _, qty, _, _ in theirs:
         filled[name] += qty
+    wrong += [f"order {request.client_order_id} still rests at the exchange" for request, _ in
+              open_orders(record).values()]
     rejected = {event.request.client_order_id for event in record if isinstance(event, Rejected)}
     for order in orders:
         done = filled[order.client_id]
@@ -80,12 +94,103 @@ def bounded(record: Iterable[Event], mids: Mapping[str, int], bounds: Bounds) ->
         if isinstance(event, Filled):
             request = requests[event.order_id]
             held[request.symbol] += request.side * event.quantity
+            if (event.price - request.limit_price) * request.side > 0:
+                wrong.append(f"order {request.client_order_id} was filled at {text(event.price)}, beyond its limit "
+                             f"{text(request.limit_price)}")
         elif isinstance(event, Accepted):
             request = requests[event.order_id] = event.request
             times.append(event.time_ms)
             wrong += _exceeded(request, held, mids, bounds)
             wrong += _too_fast(times, bounds, request.client_order_id)
     return wrong
+
+
+def late(record: Sequence[Event], decided: Mapping[str, int], mark: Mark, delay_ms: int, reducing: bool = False
+         ) -> list[str]:
+    """Every order that was accepted and should not have left after `mark`; while `reducing`, that did not shrink what
+    was held. `decided` are times by client id, Unix ns; `delay_ms` is the longest way to the exchange."""
+    wrong = []
+    for index, event in enumerate(record):
+        if not isinstance(event, Accepted):
+            continue
+        name = event.request.client_order_id
+        if not mark.before(name, decided.get(name, 0)):
+            if not reducing:
+                wrong.append(f"order {name} is of a prediction, or was decided, after nothing might leave")
+            elif not shrinks(event.request, record[:index]):
+                wrong.append(f"order {name} does not shrink what is held, and nothing else might leave")
+        elif not reducing and event.time_ms > mark.at_ns / 1e6 + delay_ms:
+            wrong.append(f"order {name} was accepted {event.time_ms - mark.at_ns / 1e6:.0f} ms after nothing might leave")
+    return wrong
+
+
+def shrinks(request: Request, record: Sequence[Event]) -> bool:
+    """Whether an order, with those of its side that rest, is no more than closes what is held."""
+    resting = sum(left for other, left in open_orders(record).values()
+                  if (other.symbol, other.side) == (request.symbol, request.side))
+    return resting + request.quantity <= -request.side * held(record)[request.symbol]
+
+
+def growing(record: Sequence[Event]) -> list[str]:
+    """What rests and may, with the others of its side, make larger what is held, or turn it around: client ids."""
+    now, left = held(record), Counter()
+    resting = open_orders(record).values()
+    for request, quantity in resting:
+        left[request.symbol, request.side] += quantity
+    return [request.client_order_id for request, _ in resting
+            if left[request.symbol, request.side] > -request.side * now[request.symbol]]
+
+
+def collared(record: Iterable[Event], decided: Mapping[str, int], first: Mapping[str, int], last: Mapping[str, int],
+             mark: Mark, collar_bps: float) -> list[str]:
+    """Every order beyond the collar around the mid: `first` before the market jumped at `mark`, then `last`."""
+    wrong = []
+    for event in record:
+        if isinstance(event, Accepted):
+            request = event.request
+            name, price = request.client_order_id, request.limit_price
+            mids = [last[request.symbol]]
+            if mark.before(name, 0):  # of a prediction from before; when it was decided, it may have been after
+                mids.append(first[request.symbol])
+            away = min(abs(price / mid - 1) * 10_000 for mid in mids)
+            if away > collar_bps * (1 + 1e-9):
+                wrong.append(f"order {name} at {text(price)} is {away:.2f} bps from the mid, the collar "
+                             f"{collar_bps:g}")
+    return wrong
+
+
+def held(record: Iterable[Event]) -> Counter:
+    """Signed quantity by symbol."""
+    found, requests = Counter(), _orders(record)
+    for event in record:
+        if isinstance(event, Filled):
+            request = requests[event.order_id]
+            found[request.symbol] += request.side * event.quantity
+    return found
+
+
+def open_orders(record: Iterable[Event]) -> dict[str, tuple[Request, int]]:
+    """What rests: the request, and what is left of it, by the exchange's id."""
+    found = {}
+    for event in record:
+        if isinstance(event, Accepted):
+            found[event.order_id] = event.request, event.request.quantity
+        elif isinstance(event, Filled):
+            request, left = found[event.order_id]
+            found[event.order_id] = request, left - event.quantity
+        elif isinstance(event, (Cancelled, Rejected)):
+            found.pop(event.order_id, None)
+    return {name: (request, left) for name, (request, left) in found.items() if left}
+
+
+def profit(record: Iterable[Event], mids: Mapping[str, int]) -> int:
+    """Profit with what is held valued at `mids`, fees included; 1e-16."""
+    total, requests = 0, _orders(record)
+    for event in record:
+        if isinstance(event, Filled):
+            request = requests[event.order_id]
+            total += request.side * event.quantity * (mids[request.symbol] - event.price) - event.fee * SCALE
+    return total
 
 
 def _exceeded(request: Request, held: Mapping[str, int], mids: Mapping[str, int], bounds: Bounds) -> list[str]:

@@ -12,8 +12,10 @@ import json
 import os
 import select
 import signal
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -38,6 +40,61 @@ POINTS = {
     "comparing": "the venue is asked for its positions",
     "compared": "it has answered, nobody was told",
 }
+
+
+#: Keeps of each file of a journal what has been synchronised: that is what a power cut leaves.
+_PLATTER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void keep(int fd) {
+    const char *folder = getenv("CAMPAIGN_PLATTER");
+    char link[64], path[4096], draft[4096], kept[4096], block[65536];
+    if (!folder) return;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return;
+    path[length] = 0;
+    const char *name = strrchr(path, '/') + 1;
+    if (strncmp(name, "journal.", 8)) return;
+    snprintf(kept, sizeof kept, "%s/%s", folder, name);
+    snprintf(draft, sizeof draft, "%s.draft", kept);
+    int in = open(path, O_RDONLY), out = open(draft, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (in < 0 || out < 0) abort();
+    for (ssize_t count; (count = read(in, block, sizeof block)) > 0;)
+        if (write(out, block, count) != count) abort();
+    close(in);
+    close(out);
+    if (rename(draft, kept)) abort();
+}
+
+int fsync(int fd) {
+    int code = ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+    if (!code) keep(fd);
+    return code;
+}
+
+int fdatasync(int fd) {
+    int code = ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+    if (!code) keep(fd);
+    return code;
+}
+"""
+
+
+def _kept(folder: Path) -> dict[str, str]:
+    """The environment in which processes of the nursery keep what they synchronise; empty without a compiler."""
+    compiler, library = shutil.which("cc"), folder / "platter.so"
+    if compiler is None:
+        return {}
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, "-xc", "-", "-ldl"], input=_PLATTER, text=True,
+                   check=True)
+    return {"LD_PRELOAD": str(library)}
 
 
 class Life:
@@ -73,6 +130,8 @@ class Nursery:
 
     def __init__(self) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ALPHA_")}
+        self._folder = tempfile.TemporaryDirectory(prefix="ac")
+        environ |= _kept(Path(self._folder.name))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.campaign_lives"], cwd=ROOT, text=True, start_new_session=True,
             env={**environ, "ALPHA_SUPERVISED": "1", "OPENBLAS_NUM_THREADS": "1"},  # a thread does not survive a fork
@@ -87,9 +146,13 @@ class Nursery:
         assert answer, "the nursery has ended"
         return json.loads(answer)
 
-    def start(self, command: str, arguments: list[str], log: Path, kill: tuple[str, int] | None = None) -> Life:
-        """`alpha COMMAND ARGUMENTS` with its output in `log`; `kill`: a point, and at which call of it."""
-        told = self.ask({"start": command, "arguments": arguments, "log": str(log), "kill": kill})
+    def start(self, command: str, arguments: list[str], log: Path, kill: tuple[str, int] | None = None,
+              rests: bool = False, platter: Path | None = None) -> Life:
+        """`alpha COMMAND ARGUMENTS` with its output in `log`; `kill`: a point, and at which call of it; `rests`: many
+        an order waits at the exchange instead of taking what it can; `platter`: a folder for what of the journal was
+        synchronised, if there is a compiler."""
+        told = self.ask({"start": command, "arguments": arguments, "log": str(log), "kill": kill, "rests": rests,
+                         "platter": str(platter or "")})
         return Life(self, told["pid"])
 
     def close(self) -> None:
@@ -97,6 +160,7 @@ class Nursery:
             self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+        self._folder.cleanup()
 
 
 # ---- in the nursery
@@ -125,6 +189,10 @@ def _live(command, question: dict) -> None:
         nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(question["log"], os.O_WRONLY | os.O_CREAT, 0o600)
         for fd, stands_for in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(fd, stands_for)
+        if question["platter"]:
+            os.environ["CAMPAIGN_PLATTER"] = question["platter"]
+        if question["rests"]:
+            rest()
         if question["kill"]:
             arm(*question["kill"], lambda: os.kill(os.getpid(), signal.SIGKILL))
         command.main(args=question["arguments"], prog_name=question["start"])
@@ -136,6 +204,23 @@ def _live(command, question: dict) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def rest() -> None:
+    """Many an order of this process waits at the exchange until it is cancelled: at the touch, or a little way off."""
+    from common.orders import BUY, Order
+    from procs import executor
+
+    answer, step = executor.answer, 1_000_000  # the increment of prices in the campaign
+
+    def resting(*arguments):
+        found = answer(*arguments)
+        if type(found) is not Order or found.reduce_only or (choice := found.seq % 3) == 0:
+            return found
+        away = (0 if choice == 1 else found.price // 100) // step * step
+        return found._replace(time_in_force="GTC", price=found.price - (away if found.side == BUY else -away))
+
+    executor.answer = resting
 
 
 def arm(point: str, count: int, end: Callable[[], None]) -> None:
