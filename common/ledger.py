@@ -168,13 +168,20 @@ class Ledger:
                 and (working.state is State.UNKNOWN or working.state in _ALIVE or working.state is State.CANCELLING)]
 
     def to_cancel(self, growing: bool = False) -> list[Working]:
-        """Orders that rest at the venue; with `growing` those that may make a position larger."""
-        return [working for working in self.orders.values() if working.state in _ALIVE and not (
-            growing and self._shrinks(working.order))]
-
-    def _shrinks(self, order: Order) -> bool:
-        position = self.positions.get(order.symbol)
-        return position is not None and order.side * position.qty < 0 and order.qty <= abs(position.qty)
+        """Orders that rest at the venue; with `growing` those that may make a position larger, or with the others of
+        their side turn it around: the oldest may stay."""
+        alive = [working for working in self.orders.values() if working.state in _ALIVE]
+        if not growing:
+            return alive
+        room = {symbol: -position.qty for symbol, position in self.positions.items()}  # signed as what closes it
+        found = []
+        for working in alive:
+            order, left = working.order, room.get(working.order.symbol, 0)
+            if order.side * left >= working.open_qty:
+                room[order.symbol] = left - order.side * working.open_qty
+            else:
+                found.append(working)
+        return found
 
     # ---- what it is worth
 

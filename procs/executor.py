@@ -497,7 +497,9 @@ class Executor(Stage):
         if self.books.retired:
             self._attach_again()
         if self._halted or self._reduction:
-            for working in self.ledger.to_cancel(growing=not self._halted):
+            # While flattening all of them: an order that rests far away would keep the place of one that leaves now.
+            flat = self._halted or self._reduction.flatten
+            for working in self.ledger.to_cancel(growing=not flat):
                 self.gateway.cancel(working.order, working.venue_id)
                 working.queried = False
                 self.ledger.cancelling(working, now, self._clock.wall_ns())

@@ -136,7 +136,7 @@ class Desk:
     def offer(self, symbol: int, p_up: float) -> bool:
         """A new prediction on a book of this moment; False if nobody takes it."""
         self.show()
-        self._seq[symbol] += 1
+        self._seq[symbol] = int(self._books.heads[symbol])
         self._last = symbol, p_up
         return self._send(symbol, p_up)
 
@@ -155,7 +155,7 @@ class Desk:
 
     def mark(self) -> Mark:
         """This moment."""
-        return Mark(time.time_ns(), tuple(self._seq))
+        return Mark(time.time_ns(), tuple(int(head) for head in self._books.heads[:len(SYMBOLS)]))
 
     def move(self, shares: dict[str, float]) -> dict[str, int]:
         """The market moves: mids that are so much above those at the beginning, and the next tick. Returns them all."""

@@ -134,6 +134,14 @@ def test_while_reducing_what_may_grow_a_position_is_cancelled_and_no_more(ledger
     assert len(ledger.to_cancel()) == 3
 
 
+def test_while_reducing_what_rests_closes_a_position_together_and_does_not_turn_it_around(ledger):
+    ledger.restore({"X": Position(150, 150), "Y": Position(-50, -50)}, (), 0)
+    for n, side, qty in ((1, SELL, 100), (2, SELL, 60), (3, SELL, 50)):
+        ledger.acked(out(ledger, n, side=side, qty=qty), acked(n), 10, 0)
+    ledger.acked(out(ledger, 4, symbol="Y", side=BUY, qty=50), acked(4), 10, 0)
+    assert [working.order.client_id for working in ledger.to_cancel(growing=True)] == ["o-2"]
+
+
 @pytest.mark.parametrize("event", [Ended("o-1", State.CANCELLED, 70, ""), Ended("o-1", State.FILLED, 60, ""),
                                    Ended("o-1", State.CANCELLED, 0, "")])
 def test_an_end_that_does_not_fit_its_fills_is_not_believed(ledger, event):

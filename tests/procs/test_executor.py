@@ -24,7 +24,7 @@ from common.fixed import SCALE, text
 from common.gateways import create
 from common.journal import Journal, Reader
 from common.links import LocalLink, Network
-from common.orders import BUY, Order, State
+from common.orders import BUY, SELL, Order, State
 from common.ring import Books
 from common.telemetry import Telemetry
 from common.wire import Prediction, TickRef, encode
@@ -492,6 +492,30 @@ def test_reducing_outlives_a_restart_and_cancels_what_would_grow(desk, venue):
     d.ready()
     d.settle()
     assert d.get("reducing") == 1 and venue.orders["rest-0-1"]["status"] == "CANCELLED"
+
+
+def test_flattening_takes_the_place_of_an_order_that_rests_far_away(desk, venue):
+    d = desk(venue).ready()
+    d.predict(p_up=1.0)
+    d.settle()
+    held, venue.share = d.held(), Decimal(0)
+    far = Order("rest-0-1", "BTC-USD", SELL, held, 900 * SCALE, 1, 1, time_in_force="GTC")
+    d.executor.journal.intent(far, "{}", 0)
+    d.executor.gateway.submit(far)
+    until(lambda: d.executor.gateway.work())
+    d.abandon()
+    d.begin()
+    d.ready()
+    assert held > 0 and [w.state for w in d.executor.ledger.orders.values()] == [State.ACKNOWLEDGED]
+    killswitch.reduce(d.folder, "home", flatten=True)
+    d.settle()
+    assert venue.orders["rest-0-1"]["status"] == "CANCELLED"
+    venue.share = Decimal(1)
+    d.wait(300)
+    d.show()
+    d.predict()
+    d.settle()
+    assert d.held() == 0
 
 
 def test_flattening_leaves_everything_by_itself(desk):
