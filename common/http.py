@@ -152,6 +152,12 @@ class HttpClient:
         deadline = self._clock.monotonic_ns() + self._timeout_ns
         self._queue.append(_Pending(head, request.body, token, deadline, start_by_ns))
 
+    def withdraw(self) -> None:
+        """Let no request be written any more that was given a `start_by_ns`, as if its time had passed."""
+        for pending in (*self._queue, *([self._current] if self._current else [])):
+            if pending.start_by_ns and not (pending is self._current and self._connected):
+                pending.start_by_ns = 1
+
     def work(self) -> list[Reply]:
         """Move what can move without waiting, and return the replies that are complete."""
         self._expire()

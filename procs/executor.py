@@ -639,6 +639,8 @@ class Executor(Stage):
         if settled == self._settled:
             return
         self._settled, telemetry = settled, self._telemetry
+        if state in ("HALTED", "DISARMED", "REDUCING"):
+            self.gateway.withdraw()  # what was decided before, and waits behind a slow answer
         telemetry.set("halted", int(bool(self._halted)))
         telemetry.set("armed", int(self._armed))
         telemetry.set("reducing", self.ledger.account.mode)

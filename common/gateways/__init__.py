@@ -104,6 +104,9 @@ class Gateway(Protocol):
         """Never leaves later than `start_by_ns` (monotonic; 0: no such time), but ends instead. Answered by
         Acked, Filled, Ended, or by Unknown."""
 
+    def withdraw(self) -> None:
+        """Orders that were submitted and have not left do not leave any more, but end."""
+
     def cancel(self, order: Order, venue_id: str) -> None:
         """Answered as `query`, or by Unanswered."""
 

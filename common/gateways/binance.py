@@ -214,6 +214,9 @@ class Binance:
     def query(self, order: Order) -> None:
         self._query(order.client_id, order.symbol, order)
 
+    def withdraw(self) -> None:
+        self._orders.withdraw()
+
     def cancel(self, order: Order, venue_id: str) -> None:
         self._ask(self._orders, "DELETE", f"{self._venue.rest}/order", self._which(order.client_id, order.symbol),
                   _Asked(lambda reply: self._cancelled(order, reply),

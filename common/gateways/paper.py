@@ -90,6 +90,9 @@ class Paper:
     def query(self, order: Order) -> None:
         self._later(lambda now: self._said(order.client_id) or [Absent(order.client_id)])
 
+    def withdraw(self) -> None:
+        """An order is at this venue as soon as it is submitted."""
+
     def cancel(self, order: Order, venue_id: str) -> None:
         self._later(lambda now: self._cancel(order.client_id))
 

@@ -98,6 +98,9 @@ class VecTrade:
         path = f"{ORDERS}?client_order_id={quote(order.client_id, safe='')}"
         self._http.submit(HttpRequest("GET", path, self._headers), (_QUERY, order))
 
+    def withdraw(self) -> None:
+        self._http.withdraw()
+
     def cancel(self, order: Order, venue_id: str) -> None:
         path = f"{ORDERS}/{quote(venue_id, safe='')}"
         self._http.submit(HttpRequest("DELETE", path, self._headers), (_CANCEL, order))

@@ -353,6 +353,23 @@ def test_a_halt_outlives_a_restart(desk):
     assert d.get("halted") == 1 and d.refused() == {"STATE_HALTED": 1}
 
 
+@pytest.mark.parametrize("stop", [lambda folder: killswitch.halt(folder, "enough"),
+                                  lambda folder: killswitch.reduce(folder, "home")])
+def test_an_order_that_waits_behind_a_slow_answer_does_not_leave_once_it_is_halted(desk, venue, stop):
+    d = desk(venue).ready()
+    venue.faults.append("hang")
+    d.predict()
+    until(lambda: venue.submits)
+    d.predict(symbol=1)
+    assert d.get("orders") == 2 and len(venue.submits) == 1
+    stop(d.folder)
+    d.wait(25)
+    assert d.get("halted") or d.get("reducing")
+    venue.release()
+    d.settle()
+    assert len(venue.submits) == 1 and d.get("rejects") == 1 and d.get("fills") == 2
+
+
 def test_a_halt_cancels_what_rests_at_the_venue(desk, venue):
     venue.share = Decimal("0.25")
     d = desk(venue)
