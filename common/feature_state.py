@@ -35,9 +35,14 @@ class Checkpoints:
         same numbers, table of features and stream of ticks (`epoch` of the books ring); else a new, empty one.
 
         Raises InstanceError if another process writes it, ResourceError if memory cannot be had."""
-        return cls(Block.create(instance, name, len(symbols) * 2 * _WORDS * 8, {
+        return cls(Block.create(instance, name, cls.size(symbols), {
             "checkpoints": STATE, "symbols": list(symbols), "columns": list(features.labels), "table": TABLE_HASH,
             "epoch": epoch}), len(symbols))
+
+    @staticmethod
+    def size(symbols: Sequence[str]) -> int:
+        """Bytes of the body of such a block."""
+        return len(symbols) * 2 * _WORDS * 8
 
     def save(self, symbol: int, features: Features) -> None:
         """Keep the state of one symbol as it is now. About 20 us."""

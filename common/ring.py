@@ -90,9 +90,13 @@ class Books(_Ring):
 
     @classmethod
     def create(cls, instance: str, symbols: Sequence[str], capacity: int, name: str = "books") -> "Books":
-        size = _aligned(8 * len(symbols)) + len(symbols) * capacity * layout.TICK_WIDTH * 8
-        block = Block.create(instance, name, size, cls._description(symbols, capacity))
+        block = Block.create(instance, name, cls.size(symbols, capacity), cls._description(symbols, capacity))
         return cls(symbols, capacity, block.epoch, block)
+
+    @staticmethod
+    def size(symbols: Sequence[str], capacity: int) -> int:
+        """Bytes of the body of such a block."""
+        return _aligned(8 * len(symbols)) + len(symbols) * capacity * layout.TICK_WIDTH * 8
 
     @classmethod
     def attach(cls, instance: str, name: str = "books") -> "Books":
@@ -174,12 +178,16 @@ class Rows(_Ring):
                table: str, epoch: int, name: str = "rows") -> "Rows":
         """`table` is the hash of the table of features, which readers compare with their own; `epoch` that of the books
         ring: rows of another stream of ticks are another block, as are rows of other columns."""
-        count = len(symbols)
-        size = _aligned(8 * count) + count * capacity * (8 * layout.META_WIDTH + 8 * len(columns))
-        block = Block.create(instance, name, size, {
+        block = Block.create(instance, name, cls.size(symbols, columns, capacity), {
             "ring": "rows", "meta": ["int64", layout.META_WIDTH], "columns": list(columns), "table": table,
             "capacity": capacity, "symbols": list(symbols), "epoch": epoch})
         return cls(symbols, columns, capacity, epoch, block)
+
+    @staticmethod
+    def size(symbols: Sequence[str], columns: Sequence[str], capacity: int) -> int:
+        """Bytes of the body of such a block."""
+        count = len(symbols)
+        return _aligned(8 * count) + count * capacity * (8 * layout.META_WIDTH + 8 * len(columns))
 
     @classmethod
     def attach(cls, instance: str, table: str, name: str = "rows") -> "Rows":

@@ -74,8 +74,7 @@ class Telemetry:
     def create(cls, instance: str, stage: str, counters: Sequence[str], timers: Sequence[str] = (),
                notes: int = 0) -> "Telemetry":
         names = (*STANDARD, *counters)
-        size = 8 * (len(names) + len(timers) * _BUCKETS) + _INFO + notes * _NOTE.itemsize
-        block = Block.create(instance, f"telemetry-{stage}", size,
+        block = Block.create(instance, f"telemetry-{stage}", cls.size(counters, timers, notes),
                              {"stage": stage, "counters": list(names), "timers": list(timers), "buckets": _BUCKETS,
                               "note": _NOTE_FIELDS, "notes": notes})
         telemetry = cls(stage, names, timers, block, notes)
@@ -85,6 +84,11 @@ class Telemetry:
         telemetry.set("heartbeat_ns", time.monotonic_ns())
         telemetry.set("ready", 0)
         return telemetry
+
+    @staticmethod
+    def size(counters: Sequence[str], timers: Sequence[str] = (), notes: int = 0) -> int:
+        """Bytes of the body of such a block; `counters` without the standard ones."""
+        return 8 * (len(STANDARD) + len(counters) + len(timers) * _BUCKETS) + _INFO + notes * _NOTE.itemsize
 
     @classmethod
     def attach(cls, instance: str, stage: str) -> "Telemetry":

@@ -21,6 +21,7 @@ COMMANDS = {
     "executor": ("procs.executor", "Stage: predictions become decisions and orders."),
     "monitor": ("procs.monitor", "Stage: judges predictions once their outcome is known, and the drift of features."),
     "status": ("procs.status", "Show what runs, what it waits for and what is in force."),
+    "doctor": ("procs.doctor", "Look for what is wrong with this machine and this instance, and tell how to mend it."),
     "metrics": ("procs.metrics", "Print the metrics, and what Prometheus and Grafana need to read them."),
     "tap": ("procs.tap", "Print, count, record, play or inject what flows on a link."),
     "logs": ("procs.logs", "Show what the stages said, in the order of time."),

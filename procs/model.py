@@ -67,8 +67,8 @@ def check(path: Path, config_path: str | None, as_json: bool) -> None:
         sys.exit(ModelError.exit_code)
 
 
-def examine(path: Path, config: Config, measure: bool = True) -> dict[str, Any]:
-    """What `alpha model check` tells, latencies only if it is to `measure` them, which takes a second or two. Raises
+def examine(path: Path, config: Config, batches: Sequence[int] = BATCHES) -> dict[str, Any]:
+    """What `alpha model check` tells, with the latency of these `batches`, up to a quarter of a second each. Raises
     ModelError if the model does not fit this pipeline, or gives no answer for golden or for synthetic rows."""
     settings = config.inference
     start = time.perf_counter()
@@ -88,7 +88,7 @@ def examine(path: Path, config: Config, measure: bool = True) -> dict[str, Any]:
         remarks.append("the manifest has no golden rows: what it computes elsewhere is not compared")
     if not told.statistics:
         remarks.append("the manifest has no statistics: drift of its features cannot be told")
-    latency = {size: _latency(found, np.resize(windows, (size, *windows.shape[1:]))) for size in BATCHES if measure}
+    latency = {size: _latency(found, np.resize(windows, (size, *windows.shape[1:]))) for size in batches}
     return {
         "ok": True, "path": str(found.path), "name": found.name, "id": f"{found.id:016x}", "sha256": found.sha256,
         "bytes": found.size, "load_ms": round(load_ms, 1), "provider": found.provider, "nodes": found.nodes,
@@ -259,7 +259,7 @@ def deploy(path: Path | None, shadow: bool, no_shadow: bool, config_path: str | 
             raise ConfigError("name a model to deploy, or --no-shadow", where=f"MODEL={path}, no_shadow={no_shadow}")
         config = load(config_path)
         if path is not None:
-            examine(path, config, measure=False)  # in this process: a wrong model disturbs no worker
+            examine(path, config, batches=())  # in this process: a wrong model disturbs no worker
         outcome = roll_out(config, lambda live, folder: _wanted(live, folder, path, shadow), timeout, watch,
                            lambda text: print(text, file=sys.stderr))
         if as_json:

@@ -1,0 +1,267 @@
+"""What runs: stages and their supervisor, processes that lost theirs, sockets and ports."""
+
+import configparser
+import os
+import socket
+import xmlrpc.client
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from common import locks
+from common.doctor import procfs
+from common.doctor.check import Check, Finding, error, note, ok, refused, warning
+from common.doctor.patient import Patient
+from common.doctor.procfs import Listener, Process
+from common.errors import AlphaError
+from common.overview import Overview
+
+_YOUNG_S = 30.0  # a process of less is still starting
+_LONGEST = "tap.predictions.inference-63.sock"  # name of a socket
+_MAX_PATH = 107  # sockaddr_un, without the closing zero
+
+
+class Processes(NamedTuple):
+    found: list[Process]
+    parents: dict[int, str]  #: pid -> what it is
+
+
+class RunFolder(NamedTuple):
+    folder: str
+    there: bool
+    sockets: dict[str, bool]  #: name -> whether its lock is held
+    locks: int
+    stale: list[str]  #: words that a killed process left half written
+
+
+class Ports(NamedTuple):
+    host: str
+    port: int
+    taken: Listener | None
+    pid: int  #: of who listens; 0: not to be seen
+    who: str
+    ours: bool  #: it is the exchange of this instance
+
+
+class StageState(NamedTuple):
+    name: str
+    ready: bool
+    age_s: float  #: since its last sign of life
+    waiting_for: str
+    starts: int
+    errors: int
+
+
+class Stages(NamedTuple):
+    found: list[StageState]
+    expected: tuple[str, ...]
+    logs: str
+
+
+class Supervisor(NamedTuple):
+    wrong: AlphaError | None  #: why its configuration cannot be made
+    programs: list[str]
+    sockets: dict[str, str]  #: path -> why it does not answer; "" where it does
+    states: list[tuple[str, str, str]]  #: process, state, description
+    logs: str
+
+
+def look_processes(patient: Patient) -> Processes:
+    found = [one for one in procfs.processes(patient.proc, os.getuid()) if one.stage]
+    return Processes(found, {one.ppid: procfs.name_of(patient.proc, one.ppid) for one in found})
+
+
+def judge_processes(found: Processes) -> Iterator[Finding]:
+    wrong = 0
+    for one in found.found:
+        words, parent = f"{one.stage} (pid {one.pid})", found.parents.get(one.ppid, "")
+        lost = one.supervised and "supervisord" not in parent
+        adopted = one.ppid == 1 or parent.rpartition("/")[2].startswith(("systemd", "init"))
+        mine = [lock for lock in one.locks if lock.rpartition("/")[2].startswith(f"stage.{one.stage}.lock")]
+        if lost or (not one.supervised and adopted and not one.by_systemd):
+            wrong += 1
+            whom = "its supervisor" if lost else "who started it"
+            yield warning(f"{words} lost {whom}: its parent is pid {one.ppid}",
+                          "it keeps its sockets and memory, and nobody stops or restarts it", f"kill {one.pid}")
+        if mine and all(lock.endswith(" (deleted)") for lock in mine):
+            wrong += 1
+            yield error(f"{words} holds a lock that is gone: {mine[0].removesuffix(' (deleted)')}",
+                        "a second instance can start beside it, and both would trade", f"kill {one.pid}")
+        elif not mine and one.age_s > _YOUNG_S:
+            wrong += 1
+            yield warning(f"{words} runs for {one.age_s:,.0f} s and holds no lock of its stage",
+                          "it belongs to no instance", f"kill {one.pid}")
+    if not wrong:
+        yield ok(f"{len(found.found)} stages of this user, each where it belongs" if found.found else "no stages run")
+
+
+def look_run_folder(patient: Patient) -> RunFolder:
+    folder = patient.config.run_dir
+    if not folder.is_dir():
+        return RunFolder(str(folder), False, {}, 0, [])
+    # `alpha run` holds one lock for the supervisor that it starts.
+    held = {path.name: locks.holder(path.with_name("run.lock") if path.name == "supervisor.sock" else
+                                    path.with_suffix(".lock")) is not None for path in sorted(folder.glob("*.sock"))}
+    return RunFolder(str(folder), True, held, len(list(folder.glob("*.lock"))),
+                     [path.name for path in sorted(folder.glob("*.new"))])
+
+
+def judge_run_folder(found: RunFolder) -> Iterator[Finding]:
+    longest = len(f"{found.folder}/{_LONGEST}".encode())
+    if longest > _MAX_PATH:
+        yield error(f"{found.folder}: sockets in it get paths of {longest} bytes", f"the system allows {_MAX_PATH}",
+                    "set a shorter instance.run_dir")
+    left = [name for name, held in found.sockets.items() if not held]
+    if left:
+        paths = " ".join(f"{found.folder}/{name}" for name in left)
+        yield note(f"{len(left)} sockets without an owner in {found.folder}: {', '.join(left)}",
+                   "a killed process left them; the next one takes their place", f"rm {paths}")
+    if found.stale:
+        yield note(f"half-written files in {found.folder}: {', '.join(found.stale)}", "a killed process left them",
+                   "rm " + " ".join(f"{found.folder}/{name}" for name in found.stale))
+    if not left and longest <= _MAX_PATH:
+        yield ok(f"{found.folder}: {len(found.sockets)} sockets, {found.locks} lock files" if found.there else
+                 f"{found.folder} is not there yet")
+
+
+def look_ports(patient: Patient) -> Ports:
+    host, port = patient.config.exchange.host, patient.config.exchange.port
+    taken = None
+    for name in ("tcp", "tcp6"):
+        for one in procfs.listeners(procfs.read(patient.proc / "net" / name)):
+            if one.port == port and one.host in (host, "0.0.0.0", "::"):
+                taken = one
+    if taken is None:
+        return Ports(host, port, None, 0, "", False)
+    pid, overview = procfs.owner(patient.proc, taken.inode), Overview(patient.config.instance.name)
+    overview.refresh()
+    ours = "exchange" in overview.stages and overview.stages["exchange"].get("pid") == pid
+    return Ports(host, port, taken, pid, procfs.name_of(patient.proc, pid), ours)
+
+
+def judge_ports(found: Ports) -> Iterator[Finding]:
+    address = f"{found.host}:{found.port}"
+    if found.taken is None or found.ours:
+        yield ok(f"{address} is free" if found.taken is None else f"{address} is this instance's exchange")
+        return
+    who = f"pid {found.pid} ({found.who[:80]})" if found.pid else "a process that is not to be seen from here"
+    other = "the exchange of another instance, " if procfs.stage_of(tuple(found.who.split())) == "exchange" else ""
+    stop = f"kill {found.pid}" if found.pid else f"stop it (ss -ltnp 'sport = :{found.port}')"
+    yield error(f"port {address} is taken by {other}{who}", "the exchange of this instance cannot start",
+                f"{stop}, or set ALPHA_EXCHANGE__PORT with ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and "
+                "ALPHA_EXECUTOR__BASE_URL")
+
+
+def look_stages(patient: Patient) -> Stages:
+    overview = Overview(patient.config.instance.name)
+    overview.refresh()
+    found = [StageState(name, overview.ready(name), overview.age_s(name),
+                        str(telemetry.told().get("waiting_for") or ""), telemetry.get("starts"),
+                        telemetry.get("errors")) for name, telemetry in sorted(overview.stages.items())]
+    return Stages(found, patient.started, str(patient.config.state_dir / "log"))
+
+
+def judge_stages(found: Stages) -> Iterator[Finding]:
+    if not found.found:
+        yield ok("nothing of this instance runs")
+        return
+    wrong = 0
+    for one in found.found:
+        log = f"{found.logs}/{one.name}.log"
+        if one.age_s > 2:
+            wrong += 1
+            yield error(f"{one.name} gave no sign of life for {one.age_s:,.0f} s", "it hangs, or is dead",
+                        f"see {log}; kill it, its supervisor starts it again")
+        elif not one.ready:
+            wrong += 1
+            yield warning(f"{one.name} waits for {one.waiting_for or 'something that it does not tell'}",
+                          "no tick gets past it", f"see {log}, and the stage that it waits for")
+        if one.errors:
+            wrong += 1
+            yield warning(f"{one.name} ended with an error {one.errors} times", "what it was may come again",
+                          f"see {log}")
+        elif one.starts > 1:
+            yield note(f"{one.name} was started {one.starts} times", "it was killed, or restarted by hand",
+                       f"see {log}")
+    missing = [name for name in found.expected if name not in {one.name for one in found.found}]
+    if missing:
+        wrong += 1
+        yield warning(f"not started: {', '.join(missing)}", "the others wait for it",
+                      "; ".join(f"alpha {_command(name)}" for name in missing) + "; or alpha run")
+    if not wrong:
+        yield ok(f"{len(found.found)} stages ready")
+
+
+def _command(stage: str) -> str:
+    kind, _, number = stage.partition("-")
+    return f"{kind} --{'worker' if kind == 'inference' else 'process'} {number}" if number else kind
+
+
+def look_supervisor(patient: Patient) -> Supervisor:
+    config, wrong, programs = patient.config, None, []
+    if patient.render is not None:
+        try:
+            parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+            parser.read_string(patient.render(config))
+            programs = [name.removeprefix("program:") for name in parser.sections() if name.startswith("program:")]
+        except (AlphaError, configparser.Error) as problem:
+            wrong = problem if isinstance(problem, AlphaError) else AlphaError(
+                "the supervisor's configuration does not parse", where=str(problem))
+    sockets, states = {}, []
+    for path in (config.run_dir / "supervisor.sock", patient.root / ".alpha" / "supervisor.sock"):
+        if path.exists() and str(path) not in sockets:
+            try:
+                found = _states(path)
+            except (OSError, xmlrpc.client.Error) as problem:
+                sockets[str(path)] = str(problem) or type(problem).__name__
+            else:
+                sockets[str(path)] = ""
+                states += [(one["name"], one["statename"], one["description"]) for one in found]
+    return Supervisor(wrong, programs, sockets, states, str(config.state_dir / "log"))
+
+
+def _states(path: Path) -> list[dict]:
+    from supervisor.xmlrpc import SupervisorTransport
+
+    with socket.socket(socket.AF_UNIX) as probe:  # it answers at all: what follows has no limit of time
+        probe.settimeout(1.0)
+        probe.connect(str(path))
+    transport = SupervisorTransport(None, None, f"unix://{path}")
+    try:
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor.getAllProcessInfo()
+    finally:
+        transport.close()
+
+
+def judge_supervisor(found: Supervisor) -> Iterator[Finding]:
+    bad = False
+    if found.wrong:
+        bad = True
+        yield refused(found.wrong, "`alpha run` cannot start anything", "git checkout supervisord.conf")
+    for path, silent in found.sockets.items():
+        if silent:
+            bad = True
+            yield note(f"no supervisor answers at {path}: {silent}", "a killed one left its socket", f"rm {path}")
+    for name, state, description in found.states:
+        if state in ("BACKOFF", "FATAL"):
+            bad = True
+            yield error(f"{name} is in {state}: {description}", "it ends whenever it is started"
+                        if state == "BACKOFF" else "its supervisor has given it up",
+                        f"see {found.logs}/{name}.log; then start it again")
+        elif state in ("EXITED", "STOPPED") and name != "monitor":
+            bad = True
+            yield warning(f"{name} is in {state}: {description}", "somebody stopped it", "start it again")
+    if not bad:
+        running = sum(state == "RUNNING" for _, state, _ in found.states)
+        yield ok(f"its configuration has {len(found.programs)} programs" + (
+            f"; {running} processes run under it" if found.states else "; no supervisor of this instance runs"))
+
+
+PROCESSES = Check("processes", "stages that lost their supervisor, or belong to no instance", look_processes,
+                  judge_processes)
+RUN_FOLDER = Check("sockets", "sockets and locks in the run folder", look_run_folder, judge_run_folder,
+                   needs_config=True)
+PORTS = Check("ports", "the port of the loopback exchange", look_ports, judge_ports, needs_config=True)
+STAGES = Check("stages", "whether the stages are ready", look_stages, judge_stages, needs_config=True)
+SUPERVISOR = Check("supervisor", "its configuration, and stages that it cannot keep up", look_supervisor,
+                   judge_supervisor, needs_config=True)
