@@ -279,7 +279,8 @@ def survey() -> list[Found]:
             held = True
         finally:
             os.close(fd)
-        pid = _FIXED.unpack(head)[4] if len(head) == _FIXED.size and head.startswith(_MAGIC) else 0
+        known, last = len(head) == _FIXED.size and head.startswith(_MAGIC), path.name.split(".")[-2]
+        pid = _FIXED.unpack(head)[4] if known else int(last) if path.suffix == ".new" and last.isdigit() else 0
         instance = path.name.removeprefix(f"alpha-{os.getuid()}-").partition(".")[0]
         found.append(Found(path.name, instance, size, held, pid))
     return found

@@ -1,8 +1,9 @@
 """doctor: what is wrong with this machine and this instance, and how to mend it."""
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -49,7 +50,7 @@ def doctor(path: str | None, names: tuple[str, ...], offline: bool, fix: bool, v
         _list(as_json)
         return
     with exit_on_error():
-        patient = _patient(path)
+        patient = patient_of(path)
         swept = [name for instance in leftovers(patient) for name in shm.sweep(instance)] if fix else []
         try:
             reports = examine(patient, names, offline, _say)
@@ -66,7 +67,7 @@ def doctor(path: str | None, names: tuple[str, ...], offline: bool, fix: bool, v
     sys.exit(EXIT_CODES[worst])
 
 
-def _patient(path: str | None) -> Patient:
+def patient_of(path: str | None, environ: Mapping[str, str] = os.environ) -> Patient:
     """With what belongs to the commands: stages' counters, the model's examination, the supervisor's configuration."""
     from procs import exchange, executor, feature, inference, ingest, monitor
     from procs.model import examine as examine_model
@@ -74,10 +75,9 @@ def _patient(path: str | None) -> Patient:
 
     stages = {module.__name__.rpartition(".")[2]: (module.COUNTERS, getattr(module, "TIMERS", ()))
               for module in (exchange, ingest, feature, inference, executor, monitor)}
-    patient = Patient.of(path)
-    return Patient.of(path, stages=stages, examine_model=lambda model, config: examine_model(model, config, (1,)),
-                      render=lambda config: render((ROOT / "supervisord.conf").read_text(), config,
-                                                   patient.source or ROOT / "alpha.toml"))
+    source = Patient.of(path, environ).source or ROOT / "alpha.toml"
+    return Patient.of(path, environ, stages=stages, examine_model=lambda model, config: examine_model(model, config, (1,)),
+                      render=lambda config: render((ROOT / "supervisord.conf").read_text(), config, source))
 
 
 def _list(as_json: bool) -> None:

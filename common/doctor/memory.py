@@ -124,7 +124,7 @@ def judge_blocks(found: Blocks) -> Iterator[Finding]:
                           "alpha status; start the stage again, or let its supervisor")
         elif free:
             wrong = True
-            by = ", ".join(sorted({str(block.pid) for block in free if block.pid}))
+            by = ", ".join(sorted({str(block.pid) for block in free if block.pid})) or "unknown"
             if any(block.pid in found.living for block in free):
                 yield warning(f"{who}: {len(free)} blocks ({size:,.1f} MiB) are held by nobody, but pid {by} lives: "
                               f"{names}", "it is starting, or another program has its number",
