@@ -73,8 +73,9 @@ def patient_of(path: str | None, environ: Mapping[str, str] = os.environ) -> Pat
     from procs.model import examine as examine_model
     from procs.run import ROOT, render
 
-    stages = {module.__name__.rpartition(".")[2]: (module.COUNTERS, getattr(module, "TIMERS", ()))
-              for module in (exchange, ingest, feature, inference, executor, monitor)}
+    modules = (exchange, ingest, feature, inference, executor, monitor)
+    stages = {module.__name__.rpartition(".")[2]: (
+        module.COUNTERS, getattr(module, "TIMERS", ()), getattr(module, "NOTES", 0)) for module in modules}
     source = Patient.of(path, environ).source or ROOT / "alpha.toml"
     return Patient.of(path, environ, stages=stages, examine_model=lambda model, config: examine_model(model, config, (1,)),
                       render=lambda config: render((ROOT / "supervisord.conf").read_text(), config, source))

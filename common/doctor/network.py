@@ -176,7 +176,7 @@ def _ask(connection: socket.socket, parts: SplitResult, path: str, upgrade: bool
 def judge_venues(found: list[Reached]) -> Iterator[Finding]:
     for one in found:
         words = f"{one.key} {one.address}"
-        if one.problem and one.here and not one.running:
+        if one.step == "connect" and one.problem and one.here and not one.running:
             yield ok(f"{words}: nothing of this instance runs; alpha run starts the loopback exchange")
         elif one.problem:
             remedies = {"name": "check the name, /etc/resolv.conf and the network (getent hosts NAME)",

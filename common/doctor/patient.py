@@ -18,15 +18,15 @@ _LEAST = 4  # characters of a secret that can be told from a word of ours
 
 @dataclass(frozen=True)
 class Patient:
-    """`stages` gives counters and timers of a stage's telemetry by its name; `examine_model(path, config)` tells what a
-    model is, or raises ModelError; `render(config)` is the supervisor's configuration. They belong to `procs`, which
-    nothing here may import."""
+    """`stages` gives counters, timers and notes of a stage's telemetry by its name; `examine_model(path, config)` tells
+    what a model is, or raises ModelError; `render(config)` is the supervisor's configuration. They belong to `procs`,
+    which nothing here may import."""
 
     config: Config | None  #: None where it does not load
     problem: AlphaError | None  #: why it does not
     source: Path | None  #: file of the configuration; None: defaults
     environ: Mapping[str, str]
-    stages: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    stages: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], int]] = field(default_factory=dict)
     examine_model: Callable[[Path, Config], Mapping[str, Any]] | None = None
     render: Callable[[Config], str] | None = None
     root: Path = ROOT

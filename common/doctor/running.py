@@ -14,7 +14,7 @@ from common.doctor.check import Check, Finding, error, note, ok, refused, warnin
 from common.doctor.patient import Patient
 from common.doctor.procfs import Listener, Process
 from common.errors import AlphaError
-from common.overview import Overview
+from common.overview import Overview, StageState
 
 _YOUNG_S = 30.0  # a process of less is still starting
 _LONGEST = "tap.predictions.inference-63.sock"  # name of a socket
@@ -43,17 +43,9 @@ class Ports(NamedTuple):
     ours: bool  #: it is the exchange of this instance
 
 
-class StageState(NamedTuple):
-    name: str
-    ready: bool
-    age_s: float  #: since its last sign of life
-    waiting_for: str
-    starts: int
-    errors: int
-
-
 class Stages(NamedTuple):
-    found: list[StageState]
+    found: dict[str, StageState]
+    errors: dict[str, int]  #: stage -> how often it ended with one
     expected: tuple[str, ...]
     logs: str
 
@@ -76,7 +68,7 @@ def judge_processes(found: Processes) -> Iterator[Finding]:
     for one in found.found:
         words, parent = f"{one.stage} (pid {one.pid})", found.parents.get(one.ppid, "")
         lost = one.supervised and "supervisord" not in parent
-        adopted = one.ppid == 1 or parent.rpartition("/")[2].startswith(("systemd", "init"))
+        adopted = one.ppid == 1 or parent.partition(" ")[0].rpartition("/")[2] in ("systemd", "init")
         mine = [lock for lock in one.locks if lock.rpartition("/")[2].startswith(f"stage.{one.stage}.lock")]
         if lost or (not one.supervised and adopted and not one.by_systemd):
             wrong += 1
@@ -155,10 +147,8 @@ def judge_ports(found: Ports) -> Iterator[Finding]:
 def look_stages(patient: Patient) -> Stages:
     overview = Overview(patient.config.instance.name)
     overview.refresh()
-    found = [StageState(name, overview.ready(name), overview.age_s(name),
-                        str(telemetry.told().get("waiting_for") or ""), telemetry.get("starts"),
-                        telemetry.get("errors")) for name, telemetry in sorted(overview.stages.items())]
-    return Stages(found, patient.started, str(patient.config.state_dir / "log"))
+    errors = {name: telemetry.get("errors") for name, telemetry in overview.stages.items()}
+    return Stages(overview.states(), errors, patient.started, str(patient.config.state_dir / "log"))
 
 
 def judge_stages(found: Stages) -> Iterator[Finding]:
@@ -166,24 +156,25 @@ def judge_stages(found: Stages) -> Iterator[Finding]:
         yield ok("nothing of this instance runs")
         return
     wrong = 0
-    for one in found.found:
-        log = f"{found.logs}/{one.name}.log"
-        if one.age_s > 2:
+    for name, one in found.found.items():
+        log, errors = f"{found.logs}/{name}.log", found.errors.get(name, 0)
+        if not one.up:
             wrong += 1
-            yield error(f"{one.name} gave no sign of life for {one.age_s:,.0f} s", "it hangs, or is dead",
-                        f"see {log}; kill it, its supervisor starts it again")
+            dead = "its process is gone" if one.usage is None else "it hangs"
+            yield error(f"{name} gave no sign of life for {one.age_s:,.0f} s: {dead}", "no tick gets past it",
+                        f"see {log}; {'start it' if one.usage is None else 'kill it, its supervisor starts it'} again")
         elif not one.ready:
             wrong += 1
-            yield warning(f"{one.name} waits for {one.waiting_for or 'something that it does not tell'}",
+            yield warning(f"{name} waits for {one.waiting_for or 'something that it does not tell'}",
                           "no tick gets past it", f"see {log}, and the stage that it waits for")
-        if one.errors:
+        if errors:
             wrong += 1
-            yield warning(f"{one.name} ended with an error {one.errors} times", "what it was may come again",
+            yield warning(f"{name} ended with an error {errors} times", "what it was may come again",
                           f"see {log}")
-        elif one.starts > 1:
-            yield note(f"{one.name} was started {one.starts} times", "it was killed, or restarted by hand",
+        elif one.restarts:
+            yield note(f"{name} was started again {one.restarts} times", "it was killed, or restarted by hand",
                        f"see {log}")
-    missing = [name for name in found.expected if name not in {one.name for one in found.found}]
+    missing = [name for name in found.expected if name not in found.found]
     if missing:
         wrong += 1
         yield warning(f"not started: {', '.join(missing)}", "the others wait for it",

@@ -25,9 +25,11 @@ from common.feature_state import Checkpoints
 from common.features import TABLE_HASH
 from common.feature_set import FeatureSet
 from common.killswitch import Halt, Reduction
+from common.overview import StageState
 from common.ring import Books, Rows
 from common.shm import Found
 from common.telemetry import Telemetry
+from common.watch.process import Usage
 
 MIB, GIB = 2**20, 2**30
 WARNING, ERROR, NOTE, OK = Level.WARNING, Level.ERROR, Level.NOTE, Level.OK
@@ -72,9 +74,10 @@ def process(**more) -> Process:
                       "by_systemd": False, "locks": ("/run/a/stage.feature.lock",), **more})
 
 
-def state(**more) -> running.StageState:
-    return running.StageState(**{"name": "feature", "ready": True, "age_s": 0.1, "waiting_for": "", "starts": 1,
-                                 "errors": 0, **more})
+def stages(expected: tuple[str, ...] = ("feature",), errors: int = 0, **more) -> running.Stages:
+    state = StageState(**{"up": True, "ready": True, "age_s": 0.1, "uptime_s": 9.0, "restarts": 0,
+                          "usage": Usage(1, 1.0), "waiting_for": "", **more})
+    return running.Stages({"feature": state}, {"feature": errors}, expected, "/log")
 
 
 def owned(**more) -> files.Owned:
@@ -123,6 +126,10 @@ def supervisor(**more) -> running.Supervisor:
                                  **more})
 
 
+def ports(taken: Listener | None, pid: int = 0, who: str = "") -> running.Ports:
+    return running.Ports("127.0.0.1", 8765, taken, pid, who, False)
+
+
 AWAY = Market(ws_url="wss://v", rest_url="https://v", live=True)
 
 #: check -> (facts, how bad, what it says, what is to be done): at least one fault for each check
@@ -164,7 +171,8 @@ PLANTED = {
     "limits": [(limits.Limits((256, 512), (-1, -1), (0, 0), (0, 0), False), ERROR, "at most 512", "nofile"),
                (limits.Limits((256, 4096), (-1, -1), (0, 0), (0, 0), False), WARNING, "256 open files", "ulimit -n"),
                (limits.Limits((-1, -1), (50, 50), (0, 0), (0, 0), False), ERROR, "50 processes", "ulimit -u"),
-               (limits.Limits((-1, -1), (-1, -1), (0, 0), (-1, -1), False), WARNING, "core file of any", "ulimit -c 0")],
+               (limits.Limits((-1, -1), (-1, -1), (0, 0), (-1, -1), False), WARNING, "core file of any",
+                "ulimit -c 0")],
     "clock": [(clock.Kernel(5, 0x40, 0.0, 16_000_000, 0), WARNING, "not synchronised", "chrony"),
               (clock.Kernel(0, 0x2001, 5.0, 900_000, 0), WARNING, "wrong by 0.90 s", "chronyc sources")],
     "clocksource": [(clock.Source("hpet", ("hpet", "tsc"), "x86_64", 900.0), WARNING, "hpet", "echo tsc"),
@@ -187,19 +195,18 @@ PLANTED = {
     "sockets": [(running.RunFolder("/r", True, {"ticks.sock": False}, 3, []), NOTE, "ticks.sock", "rm /r/ticks.sock"),
                 (running.RunFolder("/r", True, {}, 3, ["feature.config.new"]), NOTE, "half-written", "rm /r/feature"),
                 (running.RunFolder("/r" * 50, True, {}, 3, []), ERROR, "134 bytes", "instance.run_dir")],
-    "ports": [(running.Ports("127.0.0.1", 8765, Listener("127.0.0.1", 8765, 1), 9, "python -m procs.cli exchange", False),
+    "ports": [(ports(Listener("127.0.0.1", 8765, 1), 9, "python -m procs.cli exchange"),
                ERROR, "the exchange of another instance, pid 9", "kill 9, or set ALPHA_EXCHANGE__PORT"),
-              (running.Ports("127.0.0.1", 8765, Listener("::", 8765, 1), 0, "", False), ERROR, "not to be seen", "ss -l")],
-    "stages": [(running.Stages([state(age_s=9)], ("feature",), "/log"), ERROR, "no sign of life for 9 s",
-                "/log/feature.log"),
-               (running.Stages([state(ready=False, waiting_for="books")], ("feature",), "/l"), WARNING, "waits for books",
-                "/l/feature.log"),
-               (running.Stages([state(errors=2)], ("feature",), "/log"), WARNING, "an error 2 times", "/log"),
-               (running.Stages([state(starts=3)], ("feature",), "/log"), NOTE, "started 3 times", "/log"),
-               (running.Stages([state()], ("feature", "inference-1"), "/log"), WARNING, "not started: inference-1",
-                "alpha inference --worker 1")],
+              (ports(Listener("::", 8765, 1)), ERROR, "not to be seen", "ss -l")],
+    "stages": [(stages(age_s=9, up=False), ERROR, "no sign of life for 9 s: it hangs", "/log/feature.log; kill it"),
+               (stages(up=False, usage=None), ERROR, "its process is gone", "start it again"),
+               (stages(ready=False, waiting_for="books"), WARNING, "for books", "/log/feature.log"),
+               (stages(errors=2), WARNING, "an error 2 times", "/log"),
+               (stages(restarts=3), NOTE, "started again 3 times", "/log"),
+               (stages(("feature", "inference-1")), WARNING, "not started: inference-1", "inference --worker 1")],
     "supervisor": [
-        (supervisor(states=[("feature", "FATAL", "exited too quickly")]), ERROR, "feature is in FATAL", "/log/feature.log"),
+        (supervisor(states=[("feature", "FATAL", "exited too quickly")]), ERROR, "feature is in FATAL",
+         "/log/feature.log"),
         (supervisor(states=[("feature", "BACKOFF", "x")]), ERROR, "BACKOFF", "/log/feature.log"),
         (supervisor(states=[("feature", "STOPPED", "x")]), WARNING, "STOPPED", "start it"),
         (supervisor(sockets={"/r/s.sock": "refused"}), NOTE, "no supervisor answers", "rm /r/s.sock"),
@@ -232,7 +239,8 @@ PLANTED = {
         (files.Ownership(5, [owned(what="state folder", folder=True, mode=0o777)]), ERROR, "mode 0777", "chmod 700"),
         (files.Ownership(5, [owned(what="state folder", folder=True, mode=0o755)]), NOTE, "look into", "chmod go= /s")],
     "disk": [([place(free=10 * MIB)], ERROR, "0.01 of 100.00 GiB", "remove old recordings"),
-             ([place(free=900 * MIB)], WARNING, "0.88 of", "another disk"), ([place(inodes=0)], ERROR, "no file", "remove"),
+             ([place(free=900 * MIB)], WARNING, "0.88 of", "another disk"),
+             ([place(inodes=0)], ERROR, "no file", "remove"),
              ([place(kind="nfs4")], ERROR, "nfs4, a network file system", "instance.state_dir"),
              ([place(kind="nfs4", locks=False)], NOTE, "network", "local disk"),
              ([place(kind="tmpfs")], WARNING, "on tmpfs", "instance.state_dir"),
@@ -252,10 +260,11 @@ PLANTED = {
         (models({"latency_us": {1: {"p50": 9e4, "p99": 2e5}}}), WARNING, "p99 200,000.0", "smaller model"),
         (models(asked=("CUDAExecutionProvider",)), WARNING, "asked for is CUDAExecutionProvider", "install"),
         (models({"remarks": ["no golden rows"]}), NOTE, "no golden rows", "models.describe"),
-        (models(damaged=ConfigError("the file of what is deployed is damaged")), ERROR, "deployed is damaged", "remove"),
+        (models(damaged=ConfigError("what is deployed is damaged")), ERROR, "deployed is damaged", "remove"),
         (models(deployed=Deployment(1, Pair(Ref("/x", ""), None), PAIR)), NOTE, "is not in force", "deploy"),
         (models(deployed=Deployment(1, PAIR, PAIR, next=PAIR)), WARNING, "half-way", "alpha model deploy")],
-    "switch": [(records.Switch(Halt("me", 1, "looks wrong"), None, False, False, True), WARNING, "looks wrong", "resume"),
+    "switch": [(records.Switch(Halt("me", 1, "looks wrong"), None, False, False, True), WARNING, "looks wrong",
+                "alpha resume"),
                (records.Switch(None, Reduction("me", 1, "news", True), False, False, True), WARNING, "flattening",
                 "alpha resume"),
                (records.Switch(None, None, True, False, True), NOTE, "not armed", "alpha arm")],
@@ -281,10 +290,12 @@ HEALTHY = {
     "placement": [placed()], "shm": room(), "blocks": blocks(block("mine", True)),
     "limits": limits.Limits((4096, 4096), (-1, -1), (0, 0), (0, 0), False),
     "clock": clock.Kernel(0, 0x2001, 100.0, 2000, 10), "clocksource": clock.Source("tsc", ("tsc",), "x86_64", 40.0),
-    "clockstep": clock.Steadiness({"ingest": 0.01}, 0.0), "feedtime": clock.Lags([clock.Lag("market", 12.0, 9)], 0.0, False),
+    "clockstep": clock.Steadiness({"ingest": 0.01}, 0.0),
+    "feedtime": clock.Lags([clock.Lag("market", 12.0, 9)], 0.0, False),
     "processes": running.Processes([process()], {40: "python supervisord"}),
     "sockets": running.RunFolder("/r", True, {"ticks.sock": True}, 3, []),
-    "ports": running.Ports("127.0.0.1", 1, None, 0, "", False), "stages": running.Stages([state()], ("feature",), "/log"),
+    "ports": ports(None),
+    "stages": stages(),
     "supervisor": supervisor(states=[("feature", "RUNNING", "pid 1")], sockets={"/r": ""}), "config": told(),
     "live": Config(), "secrets": settings.Secrets("paper", None, {"ALPHA_BOT_KEY": False}, []), "proxy": ([], []),
     "permissions": files.Ownership(5, [owned()]), "disk": [place()], "kernels": files.Kernels("/k", 9, True),
@@ -369,7 +380,8 @@ def test_without_a_configuration_the_rest_is_looked_at(tmp_path):
     ill = patient(path=str(tmp_path / "a.toml"))
     config, shm_, python = [
         report for name in ("config", "shm", "python") for report in examine(ill, (name,))]
-    assert config.worst == ERROR and "market.venu" in config.findings[0].what and "known here" in config.findings[0].remedy
+    assert config.worst == ERROR and "market.venu" in config.findings[0].what
+    assert "known here" in config.findings[0].remedy
     assert shm_.unlooked == "no configuration" and shm_.findings[0].level == NOTE
     assert python.worst <= NOTE and not python.unlooked
 
@@ -392,7 +404,8 @@ def test_levels_go_from_well_to_bad():
 
 def test_stages_are_known_by_their_command_line():
     python = ("/v/bin/python", "-m", "procs.cli")
-    for argv, stage in (((*python, "feature"), "feature"), (("python", "/v/bin/alpha", "ingest", "--process", "2"), "ingest-2"),
+    for argv, stage in (((*python, "feature"), "feature"),
+                        (("python", "/v/bin/alpha", "ingest", "--process", "2"), "ingest-2"),
                         ((*python, "inference", "--worker", "0"), "inference-0"), ((*python, "status"), ""),
                         (("alpha", "ingest", "--process", "0"), "ingest"), ((*python, "inference", "--check"), ""),
                         (("vim", "alpha"), ""), ((*python, "exchange", "rec.gz"), "exchange"), (("",), "")):
@@ -410,7 +423,8 @@ def test_listening_sockets_are_read_of_both_families():
 
 
 def test_the_mount_of_a_path_is_the_longest_and_the_last():
-    text = ("1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /a\\040b rw - nfs4 host:/x rw\n3 1 0:6 / /a\\040b ro - tmpfs t rw\n"
+    text = ("1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /a\\040b rw - nfs4 host:/x rw\n"
+            "3 1 0:6 / /a\\040b ro - tmpfs t rw\n"
             "4 1 0:7 / /ab rw - xfs x rw\n")
     mounts = procfs.mounts(text)
     assert procfs.mount_of("/a b/c", mounts) == Mount("/a b", "tmpfs", True)
@@ -455,13 +469,13 @@ def test_room_is_reckoned_by_the_layouts_of_the_blocks(instance):
     config = Config(instance=Instance(name=instance), ring=Ring(1024, 2048), market=Market(symbols=("A", "B", "C")),
                     base=str(Path(__file__).resolve().parents[3]))
     counters, timers = ("a", "b"), ("t",)
-    needed, unknown = memory.needs(Patient(config, None, None, {}, {"feature": (counters, timers)}))
+    needed, unknown = memory.needs(Patient(config, None, None, {}, {"feature": (counters, timers, 5)}))
     assert not unknown
     columns = FeatureSet.of(deployment_columns(config))
     books = Books.create(instance, config.symbols, config.ring.ticks)
     made = [books, Rows.create(instance, config.symbols, columns.labels, config.ring.rows, TABLE_HASH, books.epoch),
             Checkpoints.create(instance, config.symbols, columns, books.epoch),
-            Telemetry.create(instance, "feature", counters, timers)]
+            Telemetry.create(instance, "feature", counters, timers, 5)]
     try:
         sizes = {name.removeprefix(shm.block_name(instance, "")): (shm.SHM_DIR / name).stat().st_size
                  for name in shm.leaked(instance)}
@@ -504,8 +518,8 @@ def test_the_clock_is_asked_and_not_set():
 
 def test_a_configuration_that_loads_is_looked_at_for_paths_and_names(tmp_path):
     (tmp_path / "a.toml").write_text('[market]\nsymbols = ["A"]\n[inference]\nmodel = "gone.onnx"\n[instruments.B]\n')
-    found = settings.look_settings(patient({"ALPHA_RING__ROWS": "1024", "ALPHA_MARKET_VENUE": "x", "ALPHA_BOT_KEY": "y"},
-                                           str(tmp_path / "a.toml")))
+    found = settings.look_settings(patient({"ALPHA_RING__ROWS": "1024", "ALPHA_MARKET_VENUE": "x",
+                                            "ALPHA_BOT_KEY": "y"}, str(tmp_path / "a.toml")))
     assert found.missing == {"inference.model": str(tmp_path / "gone.onnx")}
     assert found.orphans == ["B"] and found.defaulted == ["A"]
     assert found.overrides == ["ALPHA_RING__ROWS"] and found.unread == ["ALPHA_MARKET_VENUE"]
