@@ -39,21 +39,19 @@ are. Spot has no such timer.
 
 The account must be in one-way mode on usd-m. Spot sells only what it has. The portfolio is asked for once the filters
 are known and the stream is open, so nothing trades before.
-
-The keys are read from $ALPHA_BINANCE_KEY and $ALPHA_BINANCE_SECRET, and are never put into an error or a log.
 """
 
 import select
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 
 from common import fixed
 from common.config import Config
-from common.errors import ConfigError, VenueError
+from common.errors import VenueError
 from common.events import HttpRequest
 from common.fixed import SCALE
 from common.gateways import (
@@ -67,19 +65,18 @@ from common.gateways import (
     Throttled,
     Unanswered,
     Unknown,
-    is_loopback,
 )
+from common.gateways import binance_answers as answers
 from common.gateways import binance_filters as filters
 from common.gateways.binance_filters import Filters
 from common.gateways.binance_stream import UserStream
-from common.http import TOO_LATE, HttpClient, Reply
+from common.gateways.binance_venue import SPOT, USDM, VENUES, Venue, credentials, stream_url
+from common.http import HttpClient, Reply
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position
 from common.ring import Books
 from common.signing import Credentials
 
-ENV_KEY, ENV_SECRET = "ALPHA_BINANCE_KEY", "ALPHA_BINANCE_SECRET"
-LOOPBACK_KEY = "loopback"  #: key and secret that a loopback exchange expects where none is set
 REMEMBERED = 10_000  #: orders whose client id is not sent again
 HOLD_NS = 20_000_000  #: what the stream says of an order waits so long for the answer to the order itself
 PATIENCE_NS = 300_000_000  #: for the stream, before the fills of an order are asked for
@@ -89,49 +86,10 @@ MAX_WINDOW_MS = 60_000  #: recvWindow that Binance takes at most
 
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
 _NO_SUCH_ORDER, _CANCEL_REJECTED = -2013, -2011
-_BUSY_STATUS, _BUSY_CODES = frozenset({403, 418, 429}), frozenset({-1003, -1008, -1015})
-_PAUSES_NS = {418: 120_000_000_000, 403: 60_000_000_000}  # where no Retry-After says how long
-_PAUSE_NS = 1_000_000_000
-_UNREACHED_NS = 250_000_000
 _ENDS = {"FILLED": State.FILLED, "CANCELED": State.CANCELLED, "REJECTED": State.REJECTED, "EXPIRED": State.EXPIRED,
          "EXPIRED_IN_MATCH": State.EXPIRED}
 _ALIVE = ("NEW", "PARTIALLY_FILLED", "PENDING_NEW", "PENDING_CANCEL", "ACCEPTED")
 _LIVES = ("GTC", "IOC", "FOK", "GTX")
-
-
-class Venue(NamedTuple):
-    """What differs between the two."""
-
-    name: str
-    rest: str  #: of all paths, but those that have a version of their own
-    trades: str
-    account: str
-    countdown: str  #: "": there is no dead man's timer
-    listen_key: str  #: "": the stream is subscribed to by a signed request
-    event: str  #: of the stream, when something happens to an order
-    order: str  #: field of the event that holds the order; "": it is the event
-    streams: Mapping[str, str]  #: REST host -> where its user streams are
-    loopback: str  #: path of them at a loopback exchange
-    fee_bps: int  #: standard rate of a taker
-    post_only: Mapping[str, str]  #: parameters of a post-only limit order
-    response: str  #: newOrderRespType that tells most
-
-
-USDM = Venue(
-    "binance-usdm", "/fapi/v1", "/fapi/v1/userTrades", "/fapi/v3/positionRisk",
-    "/fapi/v1/countdownCancelAll", "/fapi/v1/listenKey",
-    "ORDER_TRADE_UPDATE", "o",
-    {"fapi.binance.com": "wss://fstream.binance.com/private",
-     "testnet.binancefuture.com": "wss://fstream.binancefuture.com/private",
-     "demo-fapi.binance.com": "wss://fstream.binancefuture.com/private"},
-    "/private", 5, {"type": "LIMIT", "timeInForce": "GTX"}, "RESULT")
-SPOT = Venue(
-    "binance-spot", "/api/v3", "/api/v3/myTrades", "/api/v3/account", "", "", "executionReport", "",
-    {"api.binance.com": "wss://ws-api.binance.com:443/ws-api/v3",
-     "testnet.binance.vision": "wss://ws-api.testnet.binance.vision/ws-api/v3",
-     "demo-api.binance.com": "wss://demo-ws-api.binance.com/ws-api/v3"},
-    "/ws-api/v3", 10, {"type": "LIMIT_MAKER"}, "FULL")
-VENUES = {venue.name: venue for venue in (USDM, SPOT)}
 
 
 class _Asked(NamedTuple):
@@ -287,7 +245,7 @@ class Binance:
 
     def _answered(self, reply: Reply) -> list[Event]:
         asked: _Asked = reply.token
-        pause = _pause_ns(reply)
+        pause = answers.pause_ns(reply)
         events: list[Event] = [Throttled(self._clock.monotonic_ns() + pause)] if pause else []
         try:
             return events + asked.told(reply)
@@ -387,8 +345,8 @@ class Binance:
 
     def _learn_filters(self, reply: Reply) -> list[Event]:
         if reply.status != 200:
-            return self._miss_filters(_complaint(reply))
-        found = filters.parse(_parsed(reply))
+            return self._miss_filters(answers.complaint(reply))
+        found = filters.parse(answers.parsed(reply))
         missing = [symbol for symbol in self._symbols if symbol not in found]
         if missing:
             return self._miss_filters(f"the venue does not list {', '.join(missing)}")
@@ -402,9 +360,9 @@ class Binance:
     def _ask_key(self) -> None:
         def told(reply: Reply) -> list[Event]:
             if reply.status == 200:
-                self._stream.key_told(_field(_parsed(reply), "listenKey", str))
+                self._stream.key_told(answers.field(answers.parsed(reply), "listenKey", str))
             else:
-                self._stream.failed(f"no listen key: {_complaint(reply)}")
+                self._stream.failed(f"no listen key: {answers.complaint(reply)}")
             return []
 
         self._ask_plain("POST", self._venue.listen_key, _Asked(told, self._no_key))
@@ -412,8 +370,8 @@ class Binance:
     def _renew_key(self, key: str) -> None:
         """The key is known by the account; whether it is still the same one shows when it is not."""
         def told(reply: Reply) -> list[Event]:
-            if 400 <= reply.status < 500 and reply.status not in _BUSY_STATUS:
-                self._stream.failed(f"the listen key was not renewed: {_complaint(reply)}")
+            if 400 <= reply.status < 500 and reply.status not in answers.BUSY_STATUS:
+                self._stream.failed(f"the listen key was not renewed: {answers.complaint(reply)}")
             return []
 
         self._ask_plain("PUT", self._venue.listen_key, _Asked(told, lambda reason: []))
@@ -430,12 +388,12 @@ class Binance:
     # ---- answers: each returns events, and raises VenueError for nonsense
 
     def _submitted(self, order: Order, followed: _Followed, reply: Reply) -> list[Event]:
-        client_id, (code, words) = order.client_id, _error(reply)
+        client_id, (code, words) = order.client_id, answers.error(reply)
         followed.posted = False
         if followed.over:  # the stream was faster, by far
             return []
         if reply.status == 200:
-            told = _parsed(reply)
+            told = answers.parsed(reply)
             events = [*self._order_told(followed, order, told, reply, reply.sent_ns), *self._finish(followed)]
             if followed.end and not followed.over:
                 followed.ask_ns = self._clock.monotonic_ns() + PATIENCE_NS
@@ -443,11 +401,11 @@ class Binance:
         refused = 400 <= reply.status < 500 and reply.status not in (408, 409) and code not in _UNKNOWN_CODES
         if refused and "duplicate" not in words.lower():
             self._forget(followed)
-            return [Ended(client_id, State.REJECTED, 0, _complaint(reply))]
+            return [Ended(client_id, State.REJECTED, 0, answers.complaint(reply))]
         if not reply.status and not reply.sent:
             self._forget(followed)
             return [Ended(client_id, State.REJECTED, 0, f"it never left: {reply.error}")]
-        return [Unknown(client_id, _complaint(reply))]
+        return [Unknown(client_id, answers.complaint(reply))]
 
     def _queried(self, client_id: str, symbol: str, order: Order | None, reply: Reply) -> list[Event]:
         """`order`: who asked; None: we did, for ourselves."""
@@ -455,16 +413,16 @@ class Binance:
         if reply.status != 200:
             if order is None:
                 return []
-            if _error(reply)[0] != _NO_SUCH_ORDER or followed and followed.venue_id:
-                return [Unanswered(client_id, _complaint(reply))]
+            if answers.error(reply)[0] != _NO_SUCH_ORDER or followed and followed.venue_id:
+                return [Unanswered(client_id, answers.complaint(reply))]
             self._unsettled.pop(client_id, None)  # but its client id is not sent again
             return [Absent(client_id)]
         followed = followed or self._follow(client_id, symbol)
         followed.ours |= order is not None
-        told = _parsed(reply)
+        told = answers.parsed(reply)
         followed.over = False  # it is to be told again
         events = self._order_told(followed, order, told, reply, 0)
-        if not filters.rounded(_field(told, "executedQty", str), "executedQty"):
+        if not filters.rounded(answers.field(told, "executedQty", str), "executedQty"):
             return [*events, *self._finish(followed)]
 
         def lost(reason: str) -> list[Event]:
@@ -477,40 +435,40 @@ class Binance:
     def _cancelled(self, order: Order, reply: Reply) -> list[Event]:
         if reply.status == 200:
             return self._queried(order.client_id, order.symbol, order, reply)
-        if _error(reply)[0] in (_CANCEL_REJECTED, _NO_SUCH_ORDER):
+        if answers.error(reply)[0] in (_CANCEL_REJECTED, _NO_SUCH_ORDER):
             self.query(order)
             return []
-        return [Unanswered(order.client_id, _complaint(reply))]
+        return [Unanswered(order.client_id, answers.complaint(reply))]
 
     def _order_told(self, followed: _Followed, order: Order | None, told: Any, reply: Reply,
                     sent_ns: int) -> list[Event]:
         """An order as a request for it was answered: that the venue has it, and its fills where they are told with it.
         A cancelled one may be named by the request that did it, and by itself beside it."""
-        ours, symbol = followed.client_id, _field(told, "symbol", str)
-        named = told.get("origClientOrderId") or _field(told, "clientOrderId", str)
+        ours, symbol = followed.client_id, answers.field(told, "symbol", str)
+        named = told.get("origClientOrderId") or answers.field(told, "clientOrderId", str)
         if (named, symbol) != (ours, followed.symbol):
             raise VenueError("the venue answers with another order", where=f"{symbol} {named!r}, ours {ours!r}"[:200])
-        if order is not None and (_field(told, "side", str) != SIDE_NAMES[order.side] or filters.rounded(
-                _field(told, "origQty", str), "origQty") != order.qty):
+        if order is not None and (answers.field(told, "side", str) != SIDE_NAMES[order.side] or filters.rounded(
+                answers.field(told, "origQty", str), "origQty") != order.qty):
             raise VenueError("the venue answers with another order",
                              where=f"{told['side']} {told['origQty']}, ours {fixed.text(order.qty)}")
-        followed.venue_id = str(_field(told, "orderId", int))
+        followed.venue_id = str(answers.field(told, "orderId", int))
         events: list[Event] = [Acked(ours, followed.venue_id, sent_ns, reply.done_ns)]
         for fill in told.get("fills") or ():
-            events.append(self._fill(followed, str(_field(fill, "tradeId", int)), _field(fill, "qty", str),
-                                     _field(fill, "price", str), fill.get("commission", "0"),
+            events.append(self._fill(followed, str(answers.field(fill, "tradeId", int)), answers.field(fill, "qty", str),
+                                     answers.field(fill, "price", str), fill.get("commission", "0"),
                                      fill.get("commissionAsset"), told.get("transactTime") or 0))
-        self._state(followed, _field(told, "status", str), _field(told, "executedQty", str), "")
+        self._state(followed, answers.field(told, "status", str), answers.field(told, "executedQty", str), "")
         return events
 
     def _listened(self, event: dict, now: int) -> list[Event]:
         """Something has happened to an order, says the stream. Of one whose sending is not answered yet it is told a
         little later: the answer comes first, as a rule, and so it should."""
         try:
-            told = _field(event, self._venue.order, dict) if self._venue.order else event
+            told = answers.field(event, self._venue.order, dict) if self._venue.order else event
             # An order that was cancelled is named by the request that did it, on spot, and by itself beside it.
-            client_id = told.get("x") == "CANCELED" and told.get("C") or _field(told, "c", str)
-            followed = self._followed.get(client_id) or self._follow(client_id, _field(told, "s", str))
+            client_id = told.get("x") == "CANCELED" and told.get("C") or answers.field(told, "c", str)
+            followed = self._followed.get(client_id) or self._follow(client_id, answers.field(told, "s", str))
             if not followed.posted:
                 return self._heard(followed, told, now)
         except VenueError as error:
@@ -531,17 +489,17 @@ class Binance:
 
     def _heard(self, followed: _Followed, told: dict, now: int) -> list[Event]:
         """What is news of what the stream says of an order."""
-        kind, client_id, news = _field(told, "x", str), followed.client_id, not followed.venue_id
-        followed.venue_id = str(_field(told, "i", int))
+        kind, client_id, news = answers.field(told, "x", str), followed.client_id, not followed.venue_id
+        followed.venue_id = str(answers.field(told, "i", int))
         events: list[Event] = []
         if kind == "NEW" and news:
             events.append(Acked(client_id, followed.venue_id, 0, now))
         elif kind == "TRADE" and str(told.get("t")) not in followed.fills:
-            events.append(self._fill(followed, str(_field(told, "t", int)), _field(told, "l", str),
-                                     _field(told, "L", str), told.get("n") or "0", told.get("N"),
-                                     _field(told, "T", int)))
+            events.append(self._fill(followed, str(answers.field(told, "t", int)), answers.field(told, "l", str),
+                                     answers.field(told, "L", str), told.get("n") or "0", told.get("N"),
+                                     answers.field(told, "T", int)))
         reason = told.get("r")
-        self._state(followed, _field(told, "X", str), _field(told, "z", str),
+        self._state(followed, answers.field(told, "X", str), answers.field(told, "z", str),
                     reason if isinstance(reason, str) and reason != "NONE" else "")
         events += self._finish(followed)
         if followed.end and not followed.over and not followed.ask_ns:
@@ -551,13 +509,13 @@ class Binance:
     def _fills_told(self, followed: _Followed, reply: Reply) -> list[Event]:
         """All fills of an order, and its end if they add up to it; Unanswered if they should and do not."""
         if reply.status != 200:
-            raise VenueError(_complaint(reply))
+            raise VenueError(answers.complaint(reply))
         events: list[Event] = []
-        told = _parsed(reply)
+        told = answers.parsed(reply)
         for fill in told if isinstance(told, list) else ():
-            events.append(self._fill(followed, str(_field(fill, "id", int)), _field(fill, "qty", str),
-                                     _field(fill, "price", str), _field(fill, "commission", str),
-                                     fill.get("commissionAsset"), _field(fill, "time", int)))
+            events.append(self._fill(followed, str(answers.field(fill, "id", int)), answers.field(fill, "qty", str),
+                                     answers.field(fill, "price", str), answers.field(fill, "commission", str),
+                                     fill.get("commissionAsset"), answers.field(fill, "time", int)))
         if followed.end is None:
             return events
         ended = self._finish(followed)
@@ -576,26 +534,26 @@ class Binance:
 
     def _held(self, reply: Reply) -> list[Event]:
         if reply.status != 200:
-            return [NoPortfolio(_complaint(reply))]
-        told = _parsed(reply)
+            return [NoPortfolio(answers.complaint(reply))]
+        told = answers.parsed(reply)
         if self._venue is SPOT:
             return self._held_spot(told)
         positions = {}
         for item in told if isinstance(told, list) else ():
-            qty = filters.rounded(_field(item, "positionAmt", str), "positionAmt")
+            qty = filters.rounded(answers.field(item, "positionAmt", str), "positionAmt")
             if qty:
                 if item.get("positionSide", "BOTH") != "BOTH":
                     return [NoPortfolio(f"the account is in hedge mode (positionSide={item['positionSide']!r}): "
                                         "set one-way mode at the venue")]
-                positions[_field(item, "symbol", str)] = (
-                    qty, filters.rounded(_field(item, "entryPrice", str), "entryPrice"))
+                positions[answers.field(item, "symbol", str)] = (
+                    qty, filters.rounded(answers.field(item, "entryPrice", str), "entryPrice"))
         return [Portfolio(positions)]
 
     def _held_spot(self, told: Any) -> list[Event]:
         """The balances of what our symbols trade; a balance has no price it was bought at: today's stands for it."""
-        balances = {_field(item, "asset", str): sum(filters.rounded(_field(item, part, str), part)
+        balances = {answers.field(item, "asset", str): sum(filters.rounded(answers.field(item, part, str), part)
                                                     for part in ("free", "locked"))
-                    for item in _field(told, "balances", list)}
+                    for item in answers.field(told, "balances", list)}
         held = {symbol: balances.get(self._filters[symbol].base, 0) for symbol in self._symbols}
         held = {symbol: qty for symbol, qty in held.items() if qty}
         if not held:
@@ -603,9 +561,9 @@ class Binance:
 
         def priced(reply: Reply) -> list[Event]:
             if reply.status != 200:
-                return [NoPortfolio(_complaint(reply))]
-            told = _parsed(reply)
-            prices = {_field(item, "symbol", str): filters.rounded(_field(item, "price", str), "price")
+                return [NoPortfolio(answers.complaint(reply))]
+            told = answers.parsed(reply)
+            prices = {answers.field(item, "symbol", str): filters.rounded(answers.field(item, "price", str), "price")
                       for item in (told if isinstance(told, list) else ())}
             if held.keys() - prices.keys():
                 return [NoPortfolio("the venue does not tell the price of everything that is held")]
@@ -674,80 +632,3 @@ def create(config: Config, clock, environ: Mapping[str, str]) -> Binance:
     clients = [HttpClient(settings.base_url, settings.timeout_s, clock) for _ in range(2)]
     return Binance(venue, *clients, stream_url(venue, settings.base_url), given, config.market.symbols, known,
                    settings.timeout_s, clock)
-
-
-def stream_url(venue: Venue, base_url: str) -> str:
-    """Where the user streams of the REST API at `base_url` are; beside it, at a loopback exchange."""
-    parts = urlsplit(base_url)
-    if is_loopback(parts.hostname or ""):
-        return f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{venue.loopback}"
-    try:
-        return venue.streams[parts.hostname or ""]
-    except KeyError:
-        raise ConfigError(f"this is no address of {venue.name}", where=f"executor.base_url={parts.hostname}",
-                          remedy=f"known are {', '.join(f'https://{host}' for host in venue.streams)}, and loopback "
-                          "addresses") from None
-
-
-def credentials(base_url: str, environ: Mapping[str, str]) -> Credentials:
-    """From the environment; a loopback exchange has a default, any other host must be given both."""
-    parts = urlsplit(base_url)
-    local = is_loopback(parts.hostname or "")
-    if parts.scheme != "https" and not local:
-        raise ConfigError("the key of the order gateway would travel in clear", where=f"host={parts.hostname}",
-                          remedy="use an https:// address")
-    given = []
-    for name in (ENV_KEY, ENV_SECRET):
-        value = environ.get(name, "") or (LOOPBACK_KEY if local else "")
-        if not value:
-            raise ConfigError("no key for the order gateway", where=f"host={parts.hostname}",
-                              remedy=f"set {ENV_KEY} and {ENV_SECRET} in the environment")
-        if not (value.isascii() and value.isprintable()) or " " in value:
-            raise ConfigError("the key for the order gateway has characters that no key has", where=name,
-                              remedy="set it without spaces or line ends")
-        given.append(value)
-    return Credentials(*given)
-
-
-def _parsed(reply: Reply) -> Any:
-    try:
-        return orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        raise VenueError("an answer is not JSON", where=f"status={reply.status}, body={reply.body[:80]!r}") from None
-
-
-def _field(told: Any, name: str, kind: type) -> Any:
-    value = told.get(name) if isinstance(told, dict) else None
-    if type(value) is not kind:
-        raise VenueError("an answer lacks a field or has it in another type",
-                         where=f"{name}={value!r}, expected {kind.__name__}"[:200])
-    return value
-
-
-def _error(reply: Reply) -> tuple[int, str]:
-    """Code and words of a refusal; 0 and nothing where there are none."""
-    try:
-        told = orjson.loads(reply.body)
-        return told["code"] if type(told["code"]) is int else 0, str(told.get("msg", ""))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return 0, ""
-
-
-def _complaint(reply: Reply) -> str:
-    """What went wrong, in the venue's own words where it has some."""
-    if not reply.status:
-        return reply.error
-    code, words = _error(reply)
-    if code or words:
-        return f"HTTP {reply.status}: {code} {words}"[:200]
-    return f"HTTP {reply.status}{f': {reply.body[:80]!r}' if reply.body else ''}"
-
-
-def _pause_ns(reply: Reply) -> int:
-    """How long to leave the venue alone: as it says, or a little while if it cannot be reached."""
-    if reply.status in _BUSY_STATUS or reply.status >= 400 and _error(reply)[0] in _BUSY_CODES:
-        text = reply.headers.get("retry-after", "")
-        if text.isdecimal() and 0 < len(text) < 7:
-            return int(text) * 1_000_000_000
-        return _PAUSES_NS.get(reply.status, _PAUSE_NS)
-    return 0 if reply.status or reply.sent or reply.error == TOO_LATE else _UNREACHED_NS

@@ -9,7 +9,7 @@ import pytest
 
 from common.clock import ManualClock, SystemClock
 from common.config import Config, Executor, Instrument, Market
-from common.errors import AlphaError, ConfigError
+from common.errors import AlphaError
 from common.fixed import SCALE
 from common.gateways import (
     Absent,
@@ -22,7 +22,7 @@ from common.gateways import (
     Unanswered,
     Unknown,
     binance,
-    is_live,
+    binance_venue,
 )
 from common.http import Reply
 from common.orders import BUY, SELL, Order, State
@@ -398,15 +398,6 @@ def test_an_answer_that_makes_no_sense_is_unknown(venue, make, name):
         assert [type(e) for e in heard(gateway, Unknown)] == [Unknown]
 
 
-@pytest.mark.parametrize(("answer", "pause_s"), [
-    (reply(429, {"code": -1003, "msg": ""}, **{"retry-after": "3"}), 3), (reply(429), 1), (reply(418), 120),
-    (reply(418, **{"retry-after": "900"}), 900), (reply(403), 60), (reply(400, {"code": -1015, "msg": ""}), 1),
-    (reply(200, {"code": -1003}), 0), (reply(503), 0), (reply(0, error="x", sent=False), 0.25),
-    (reply(429, **{"retry-after": "soon"}), 1)])
-def test_how_long_the_venue_is_left_alone(answer, pause_s):
-    assert binance._pause_ns(answer) == pause_s * 10**9
-
-
 def test_an_order_that_was_acknowledged_is_never_absent(alone):
     """The place that is asked may be behind the one that took it."""
     no_such = reply(400, {"code": -2013, "msg": "Order does not exist."})
@@ -434,26 +425,7 @@ def test_hedge_mode_is_refused(make):
     assert event == Portfolio({SYMBOL: (-150_000_000, 512_345_678)})
 
 
-# ---- who may
-
-
-@pytest.mark.parametrize(("url", "environ", "words"), [
-    ("https://fapi.binance.com", {}, "set ALPHA_BINANCE_KEY and ALPHA_BINANCE_SECRET"),
-    ("https://fapi.binance.com", {"ALPHA_BINANCE_KEY": "k"}, "set ALPHA_BINANCE_KEY"),
-    ("http://fapi.binance.com", {"ALPHA_BINANCE_KEY": "k", "ALPHA_BINANCE_SECRET": "s"}, "in clear"),
-    ("https://elsewhere.example", {"ALPHA_BINANCE_KEY": "k", "ALPHA_BINANCE_SECRET": "s"}, "known are"),
-    ("https://fapi.binance.com", {"ALPHA_BINANCE_KEY": "k", "ALPHA_BINANCE_SECRET": "s 3"}, "no key has")])
-def test_a_live_venue_needs_its_address_and_both_keys(url, environ, words):
-    config = Config(executor=Executor(gateway="binance-usdm", base_url=url), market=Market(symbols=(SYMBOL,)))
-    assert is_live(config)
-    with pytest.raises(ConfigError, match=words):
-        binance.create(config, SystemClock(), environ)
-
-
-def test_where_the_user_streams_are():
-    assert binance.stream_url(binance.USDM, "https://fapi.binance.com") == "wss://fstream.binance.com/private"
-    assert binance.stream_url(binance.SPOT, "https://api.binance.com") == "wss://ws-api.binance.com:443/ws-api/v3"
-    assert binance.stream_url(binance.USDM, "http://127.0.0.1:8765") == "ws://127.0.0.1:8765/private"
+# ---- what nobody is told
 
 
 def everything(gateway, *others: object) -> list[str]:
@@ -465,7 +437,7 @@ def everything(gateway, *others: object) -> list[str]:
 def test_neither_key_nor_secret_is_in_any_event_error_or_log(tmp_path, make, name, caplog, monkeypatch):
     """They are planted, and everything is searched: what works, what is refused, and what breaks."""
     caplog.set_level(logging.DEBUG)
-    secrets = {binance.ENV_KEY: "pl4nted-k3y", binance.ENV_SECRET: "pl4nted-s3cr3t"}
+    secrets = {binance_venue.ENV_KEY: "pl4nted-k3y", binance_venue.ENV_SECRET: "pl4nted-s3cr3t"}
     for variable, value in secrets.items():
         monkeypatch.setenv(variable, value)
     texts: list[str] = []
@@ -485,7 +457,7 @@ def test_neither_key_nor_secret_is_in_any_event_error_or_log(tmp_path, make, nam
                 gateway.submit(ORDER._replace(**change))
             except AlphaError as error:
                 texts += [repr(error), *traceback.format_exception(error)]
-        stranger = make(name, served.url, environ={**secrets, binance.ENV_KEY: "pl4nted-other"}, timeout_s=0.5,
+        stranger = make(name, served.url, environ={**secrets, binance_venue.ENV_KEY: "pl4nted-other"}, timeout_s=0.5,
                         ready=False)
         stranger.submit(ORDER._replace(client_id="x-9"))
         stranger.portfolio()
