@@ -68,6 +68,7 @@ from common.gateways import (
 )
 from common.gateways import binance_answers as answers
 from common.gateways import binance_filters as filters
+from common.gateways.binance_answers import complaint, field, parsed, pause_ns
 from common.gateways.binance_filters import Filters
 from common.gateways.binance_stream import UserStream
 from common.gateways.binance_venue import SPOT, USDM, VENUES, Venue, credentials, stream_url
@@ -245,7 +246,7 @@ class Binance:
 
     def _answered(self, reply: Reply) -> list[Event]:
         asked: _Asked = reply.token
-        pause = answers.pause_ns(reply)
+        pause = pause_ns(reply)
         events: list[Event] = [Throttled(self._clock.monotonic_ns() + pause)] if pause else []
         try:
             return events + asked.told(reply)
@@ -345,8 +346,8 @@ class Binance:
 
     def _learn_filters(self, reply: Reply) -> list[Event]:
         if reply.status != 200:
-            return self._miss_filters(answers.complaint(reply))
-        found = filters.parse(answers.parsed(reply))
+            return self._miss_filters(complaint(reply))
+        found = filters.parse(parsed(reply))
         missing = [symbol for symbol in self._symbols if symbol not in found]
         if missing:
             return self._miss_filters(f"the venue does not list {', '.join(missing)}")
@@ -360,9 +361,9 @@ class Binance:
     def _ask_key(self) -> None:
         def told(reply: Reply) -> list[Event]:
             if reply.status == 200:
-                self._stream.key_told(answers.field(answers.parsed(reply), "listenKey", str))
+                self._stream.key_told(field(parsed(reply), "listenKey", str))
             else:
-                self._stream.failed(f"no listen key: {answers.complaint(reply)}")
+                self._stream.failed(f"no listen key: {complaint(reply)}")
             return []
 
         self._ask_plain("POST", self._venue.listen_key, _Asked(told, self._no_key))
@@ -371,7 +372,7 @@ class Binance:
         """The key is known by the account; whether it is still the same one shows when it is not."""
         def told(reply: Reply) -> list[Event]:
             if 400 <= reply.status < 500 and reply.status not in answers.BUSY_STATUS:
-                self._stream.failed(f"the listen key was not renewed: {answers.complaint(reply)}")
+                self._stream.failed(f"the listen key was not renewed: {complaint(reply)}")
             return []
 
         self._ask_plain("PUT", self._venue.listen_key, _Asked(told, lambda reason: []))
@@ -393,7 +394,7 @@ class Binance:
         if followed.over:  # the stream was faster, by far
             return []
         if reply.status == 200:
-            told = answers.parsed(reply)
+            told = parsed(reply)
             events = [*self._order_told(followed, order, told, reply, reply.sent_ns), *self._finish(followed)]
             if followed.end and not followed.over:
                 followed.ask_ns = self._clock.monotonic_ns() + PATIENCE_NS
@@ -401,11 +402,11 @@ class Binance:
         refused = 400 <= reply.status < 500 and reply.status not in (408, 409) and code not in _UNKNOWN_CODES
         if refused and "duplicate" not in words.lower():
             self._forget(followed)
-            return [Ended(client_id, State.REJECTED, 0, answers.complaint(reply))]
+            return [Ended(client_id, State.REJECTED, 0, complaint(reply))]
         if not reply.status and not reply.sent:
             self._forget(followed)
             return [Ended(client_id, State.REJECTED, 0, f"it never left: {reply.error}")]
-        return [Unknown(client_id, answers.complaint(reply))]
+        return [Unknown(client_id, complaint(reply))]
 
     def _queried(self, client_id: str, symbol: str, order: Order | None, reply: Reply) -> list[Event]:
         """`order`: who asked; None: we did, for ourselves."""
@@ -414,15 +415,15 @@ class Binance:
             if order is None:
                 return []
             if answers.error(reply)[0] != _NO_SUCH_ORDER or followed and followed.venue_id:
-                return [Unanswered(client_id, answers.complaint(reply))]
+                return [Unanswered(client_id, complaint(reply))]
             self._unsettled.pop(client_id, None)  # but its client id is not sent again
             return [Absent(client_id)]
         followed = followed or self._follow(client_id, symbol)
         followed.ours |= order is not None
-        told = answers.parsed(reply)
+        told = parsed(reply)
         followed.over = False  # it is to be told again
         events = self._order_told(followed, order, told, reply, 0)
-        if not filters.rounded(answers.field(told, "executedQty", str), "executedQty"):
+        if not filters.rounded(field(told, "executedQty", str), "executedQty"):
             return [*events, *self._finish(followed)]
 
         def lost(reason: str) -> list[Event]:
@@ -438,37 +439,37 @@ class Binance:
         if answers.error(reply)[0] in (_CANCEL_REJECTED, _NO_SUCH_ORDER):
             self.query(order)
             return []
-        return [Unanswered(order.client_id, answers.complaint(reply))]
+        return [Unanswered(order.client_id, complaint(reply))]
 
     def _order_told(self, followed: _Followed, order: Order | None, told: Any, reply: Reply,
                     sent_ns: int) -> list[Event]:
         """An order as a request for it was answered: that the venue has it, and its fills where they are told with it.
         A cancelled one may be named by the request that did it, and by itself beside it."""
-        ours, symbol = followed.client_id, answers.field(told, "symbol", str)
-        named = told.get("origClientOrderId") or answers.field(told, "clientOrderId", str)
+        ours, symbol = followed.client_id, field(told, "symbol", str)
+        named = told.get("origClientOrderId") or field(told, "clientOrderId", str)
         if (named, symbol) != (ours, followed.symbol):
             raise VenueError("the venue answers with another order", where=f"{symbol} {named!r}, ours {ours!r}"[:200])
-        if order is not None and (answers.field(told, "side", str) != SIDE_NAMES[order.side] or filters.rounded(
-                answers.field(told, "origQty", str), "origQty") != order.qty):
+        if order is not None and (field(told, "side", str) != SIDE_NAMES[order.side] or filters.rounded(
+                field(told, "origQty", str), "origQty") != order.qty):
             raise VenueError("the venue answers with another order",
                              where=f"{told['side']} {told['origQty']}, ours {fixed.text(order.qty)}")
-        followed.venue_id = str(answers.field(told, "orderId", int))
+        followed.venue_id = str(field(told, "orderId", int))
         events: list[Event] = [Acked(ours, followed.venue_id, sent_ns, reply.done_ns)]
         for fill in told.get("fills") or ():
-            events.append(self._fill(followed, str(answers.field(fill, "tradeId", int)), answers.field(fill, "qty", str),
-                                     answers.field(fill, "price", str), fill.get("commission", "0"),
+            events.append(self._fill(followed, str(field(fill, "tradeId", int)), field(fill, "qty", str),
+                                     field(fill, "price", str), fill.get("commission", "0"),
                                      fill.get("commissionAsset"), told.get("transactTime") or 0))
-        self._state(followed, answers.field(told, "status", str), answers.field(told, "executedQty", str), "")
+        self._state(followed, field(told, "status", str), field(told, "executedQty", str), "")
         return events
 
     def _listened(self, event: dict, now: int) -> list[Event]:
         """Something has happened to an order, says the stream. Of one whose sending is not answered yet it is told a
         little later: the answer comes first, as a rule, and so it should."""
         try:
-            told = answers.field(event, self._venue.order, dict) if self._venue.order else event
+            told = field(event, self._venue.order, dict) if self._venue.order else event
             # An order that was cancelled is named by the request that did it, on spot, and by itself beside it.
-            client_id = told.get("x") == "CANCELED" and told.get("C") or answers.field(told, "c", str)
-            followed = self._followed.get(client_id) or self._follow(client_id, answers.field(told, "s", str))
+            client_id = told.get("x") == "CANCELED" and told.get("C") or field(told, "c", str)
+            followed = self._followed.get(client_id) or self._follow(client_id, field(told, "s", str))
             if not followed.posted:
                 return self._heard(followed, told, now)
         except VenueError as error:
@@ -489,17 +490,17 @@ class Binance:
 
     def _heard(self, followed: _Followed, told: dict, now: int) -> list[Event]:
         """What is news of what the stream says of an order."""
-        kind, client_id, news = answers.field(told, "x", str), followed.client_id, not followed.venue_id
-        followed.venue_id = str(answers.field(told, "i", int))
+        kind, client_id, news = field(told, "x", str), followed.client_id, not followed.venue_id
+        followed.venue_id = str(field(told, "i", int))
         events: list[Event] = []
         if kind == "NEW" and news:
             events.append(Acked(client_id, followed.venue_id, 0, now))
         elif kind == "TRADE" and str(told.get("t")) not in followed.fills:
-            events.append(self._fill(followed, str(answers.field(told, "t", int)), answers.field(told, "l", str),
-                                     answers.field(told, "L", str), told.get("n") or "0", told.get("N"),
-                                     answers.field(told, "T", int)))
+            events.append(self._fill(followed, str(field(told, "t", int)), field(told, "l", str),
+                                     field(told, "L", str), told.get("n") or "0", told.get("N"),
+                                     field(told, "T", int)))
         reason = told.get("r")
-        self._state(followed, answers.field(told, "X", str), answers.field(told, "z", str),
+        self._state(followed, field(told, "X", str), field(told, "z", str),
                     reason if isinstance(reason, str) and reason != "NONE" else "")
         events += self._finish(followed)
         if followed.end and not followed.over and not followed.ask_ns:
@@ -509,13 +510,13 @@ class Binance:
     def _fills_told(self, followed: _Followed, reply: Reply) -> list[Event]:
         """All fills of an order, and its end if they add up to it; Unanswered if they should and do not."""
         if reply.status != 200:
-            raise VenueError(answers.complaint(reply))
+            raise VenueError(complaint(reply))
         events: list[Event] = []
-        told = answers.parsed(reply)
+        told = parsed(reply)
         for fill in told if isinstance(told, list) else ():
-            events.append(self._fill(followed, str(answers.field(fill, "id", int)), answers.field(fill, "qty", str),
-                                     answers.field(fill, "price", str), answers.field(fill, "commission", str),
-                                     fill.get("commissionAsset"), answers.field(fill, "time", int)))
+            events.append(self._fill(followed, str(field(fill, "id", int)), field(fill, "qty", str),
+                                     field(fill, "price", str), field(fill, "commission", str),
+                                     fill.get("commissionAsset"), field(fill, "time", int)))
         if followed.end is None:
             return events
         ended = self._finish(followed)
@@ -534,26 +535,26 @@ class Binance:
 
     def _held(self, reply: Reply) -> list[Event]:
         if reply.status != 200:
-            return [NoPortfolio(answers.complaint(reply))]
-        told = answers.parsed(reply)
+            return [NoPortfolio(complaint(reply))]
+        told = parsed(reply)
         if self._venue is SPOT:
             return self._held_spot(told)
         positions = {}
         for item in told if isinstance(told, list) else ():
-            qty = filters.rounded(answers.field(item, "positionAmt", str), "positionAmt")
+            qty = filters.rounded(field(item, "positionAmt", str), "positionAmt")
             if qty:
                 if item.get("positionSide", "BOTH") != "BOTH":
                     return [NoPortfolio(f"the account is in hedge mode (positionSide={item['positionSide']!r}): "
                                         "set one-way mode at the venue")]
-                positions[answers.field(item, "symbol", str)] = (
-                    qty, filters.rounded(answers.field(item, "entryPrice", str), "entryPrice"))
+                positions[field(item, "symbol", str)] = (
+                    qty, filters.rounded(field(item, "entryPrice", str), "entryPrice"))
         return [Portfolio(positions)]
 
     def _held_spot(self, told: Any) -> list[Event]:
         """The balances of what our symbols trade; a balance has no price it was bought at: today's stands for it."""
-        balances = {answers.field(item, "asset", str): sum(filters.rounded(answers.field(item, part, str), part)
+        balances = {field(item, "asset", str): sum(filters.rounded(field(item, part, str), part)
                                                     for part in ("free", "locked"))
-                    for item in answers.field(told, "balances", list)}
+                    for item in field(told, "balances", list)}
         held = {symbol: balances.get(self._filters[symbol].base, 0) for symbol in self._symbols}
         held = {symbol: qty for symbol, qty in held.items() if qty}
         if not held:
@@ -561,9 +562,9 @@ class Binance:
 
         def priced(reply: Reply) -> list[Event]:
             if reply.status != 200:
-                return [NoPortfolio(answers.complaint(reply))]
-            told = answers.parsed(reply)
-            prices = {answers.field(item, "symbol", str): filters.rounded(answers.field(item, "price", str), "price")
+                return [NoPortfolio(complaint(reply))]
+            told = parsed(reply)
+            prices = {field(item, "symbol", str): filters.rounded(field(item, "price", str), "price")
                       for item in (told if isinstance(told, list) else ())}
             if held.keys() - prices.keys():
                 return [NoPortfolio("the venue does not tell the price of everything that is held")]
