@@ -62,6 +62,7 @@ class Exchange:
     rate: float = 400.0  #: synthetic market: messages per second over all symbols
     captures: tuple[str, ...] = ()  #: recordings to serve instead of the synthetic market; then there are no feeds
     speed: float = 1.0  #: of a recording; 0: as fast as the client reads
+    clock_s: float = 0.0  #: its clock is so far ahead of this machine's; below 0: behind
     fee_bps: float = 1.0  #: charged on the notional of each fill
     orders_per_minute: int = 0  #: answer 429 above it; 0: no limit
     requests_per_minute: int = 0

@@ -94,6 +94,9 @@ FAULTS = {
                       {"rate": 0.01, "how": "taken"}, ("taken", "not-taken")),
     "order-rejected": Kind("an order is accepted, and ended by the exchange before it trades", ("symbol",),
                            {"rate": 0.01}),
+    "order-clock": Kind("with this order the venue's own clock jumps by `seconds`, back if below 0: a request that is "
+                        "signed as of another time is refused (Binance)", ("symbol", "seconds"),
+                        {"at": 10, "count": 1, "seconds": 3600.0}),
     "fill-twice": Kind("the news of a fill is pushed twice (Binance's user stream)", ("symbol",), {"rate": 0.01}),
     "fill-late": Kind("the news of a fill, and all that is pushed of its order after it, comes `seconds` late",
                       ("symbol", "seconds"), {"rate": 0.01, "seconds": 1.0}),
@@ -105,7 +108,8 @@ FAULTS = {
 _FRAMES = ("drop", "duplicate", "reorder", "checksum", "malformed", "oversized", "clock", "split", "coalesce")
 _SESSION = ("stalled", "silent", "half-open", "disconnect")
 _ANSWERS = ("http-429", "http-503", "slow")
-_ORDERS = ("order-cut", "order-lost", "order-slow", "order-429", "order-503", "order-rejected")
+_ORDERS = ("order-cut", "order-lost", "order-slow", "order-429", "order-503", "order-rejected",
+           "order-clock")
 _FILLS = ("fill-twice", "fill-late", "fill-lost")
 OF_ORDERS = _ORDERS + _FILLS  #: not of market data
 

@@ -7,6 +7,7 @@
     fills       GET    /fapi/v1/userTrades   /api/v3/myTrades                  by order id
     portfolio   GET    /fapi/v3/positionRisk /api/v3/account, then the prices of what is held
     filters     GET    /fapi/v1/exchangeInfo /api/v3/exchangeInfo
+    time        GET    /fapi/v1/time         /api/v3/time                      (common.gateways.binance_clock)
     stream      listenKey, ORDER_TRADE_UPDATE   WebSocket API, executionReport   (common.gateways.binance_stream)
 
     answer to a submit           means
@@ -37,8 +38,11 @@ While orders of ours rest on usd-m, a dead man's timer runs there (countdownCanc
 third of COUNTDOWN: if this process hangs or is gone, the venue cancels all open orders of those symbols, whosever they
 are. Spot has no such timer.
 
-The account must be in one-way mode on usd-m. Spot sells only what it has. The portfolio is asked for once the filters
-are known and the stream is open, so nothing trades before.
+Requests are stamped by the venue's clock, which is measured. What has to be signed waits until that is known, at the
+start and after a time was refused (-1021); an order not beyond its own time.
+
+The account must be in one-way mode on usd-m. Spot sells only what it has. The portfolio is asked for once clock and
+filters are known and the stream is open, so nothing trades before.
 """
 
 import select
@@ -69,10 +73,11 @@ from common.gateways import (
 from common.gateways import binance_answers as answers
 from common.gateways import binance_filters as filters
 from common.gateways.binance_answers import complaint, field, parsed, pause_ns
+from common.gateways.binance_clock import VenueClock
 from common.gateways.binance_filters import Filters
 from common.gateways.binance_stream import UserStream
 from common.gateways.binance_venue import SPOT, USDM, VENUES, Venue, credentials, stream_url
-from common.http import HttpClient, Reply
+from common.http import TOO_LATE, HttpClient, Reply
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position
 from common.ring import Books
@@ -86,7 +91,7 @@ COUNTDOWN_NS = 30_000_000_000  #: of the dead man's timer
 MAX_WINDOW_MS = 60_000  #: recvWindow that Binance takes at most
 
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
-_NO_SUCH_ORDER, _CANCEL_REJECTED = -2013, -2011
+_NO_SUCH_ORDER, _CANCEL_REJECTED, _WRONG_TIME = -2013, -2011, -1021
 _ENDS = {"FILLED": State.FILLED, "CANCELED": State.CANCELLED, "REJECTED": State.REJECTED, "EXPIRED": State.EXPIRED,
          "EXPIRED_IN_MATCH": State.EXPIRED}
 _ALIVE = ("NEW", "PARTIALLY_FILLED", "PENDING_NEW", "PENDING_CANCEL", "ACCEPTED")
@@ -98,6 +103,19 @@ class _Asked(NamedTuple):
 
     told: Callable[[Reply], list[Event]]
     lost: Callable[[str], list[Event]]
+    signed_ns: int = 0  #: when it was signed, monotonic; 0: it was not
+
+
+class _Unsigned(NamedTuple):
+    """A request that waits for the venue's clock to be known."""
+
+    client: HttpClient
+    method: str
+    path: str
+    parameters: dict[str, object]
+    asked: _Asked
+    start_by_ns: int
+    by_ns: int  #: then it has waited long enough
 
 
 class _Followed:
@@ -129,9 +147,13 @@ class Binance:
         self._window_ms = min(int(timeout_s * 1000), MAX_WINDOW_MS)
         self._filters, self._filters_known, self._filters_ns = dict(known), False, 0
         self._filters_error = "they have not been asked for yet"
+        self._time = VenueClock(clock)
+        self._unsigned: list[_Unsigned] = []
         key = bool(venue.listen_key)
         self._stream = UserStream(stream_url, clock, timeout_s, ask_key=self._ask_key if key else None,
-                                  renew_key=self._renew_key if key else None, hello=None if key else self._hello)
+                                  renew_key=self._renew_key if key else None, hello=None if key else self._hello,
+                                  refused=self._refused)
+        self._hello_ns = 0  # when it was signed
         self._openings = 0
         self._followed: OrderedDict[str, _Followed] = OrderedDict()
         self._unsettled: dict[str, _Followed] = {}  # those of them that are not over
@@ -189,17 +211,19 @@ class Binance:
             return []
         now = self._clock.monotonic_ns()
         events, self._events = self._events, []
-        for told in self._stream.work(now):
+        for told in self._stream.work(now) if self._may_listen else ():
             if told["e"] == self._venue.event:
                 events += self._listened(told, now)
         for followed in list(self._unsettled.values()):
             if 0 < followed.hold_ns <= now:
                 events += self._let_go(followed)
         self._follow_up(now)
+        events += self._sign(now)
         while replies := [*self._orders.work(), *self._spare.work()]:
             for reply in replies:
                 events += self._answered(reply)
             self._follow_up(now)
+            events += self._sign(now)
         self._unwritten = False
         return events
 
@@ -229,8 +253,10 @@ class Binance:
     def due_ns(self) -> int:
         if self._closed:
             return 0
-        dues = [self._orders.deadline_ns(), self._spare.deadline_ns(), self._stream.due_ns(), self._portfolio_by_ns,
+        dues = [self._orders.deadline_ns(), self._spare.deadline_ns(), self._portfolio_by_ns, self._time.due_ns(),
+                self._stream.due_ns() if self._may_listen else 0,
                 0 if self._filters_known else self._filters_ns, 1 if self._events or self._unwritten else 0,
+                *(time for waiting in self._unsigned for time in (waiting.start_by_ns, waiting.by_ns)),
                 *(time for followed in self._unsettled.values() for time in (followed.ask_ns, followed.hold_ns))]
         return min(filter(None, dues), default=0)
 
@@ -243,10 +269,18 @@ class Binance:
         self._stream.close()
         self._poll.close()
         self._events.clear()
+        self._unsigned.clear()
+
+    @property
+    def _may_listen(self) -> bool:
+        """Where the stream is subscribed to by a signed request, it has to wait for the clock."""
+        return bool(self._venue.listen_key) or self._time.ever
 
     def _answered(self, reply: Reply) -> list[Event]:
         asked: _Asked = reply.token
         pause = pause_ns(reply)
+        if asked.signed_ns and reply.status >= 400 and answers.error(reply)[0] == _WRONG_TIME:
+            self._time.doubt(asked.signed_ns)
         events: list[Event] = [Throttled(self._clock.monotonic_ns() + pause)] if pause else []
         try:
             return events + asked.told(reply)
@@ -257,11 +291,34 @@ class Binance:
 
     def _ask(self, client: HttpClient, method: str, path: str, parameters: dict[str, object], asked: _Asked,
              start_by_ns: int = 0) -> None:
-        """Signed, as of now; in alphabetical order, as others put it, so that both can be compared."""
-        stamped = parameters | {"recvWindow": self._window_ms, "timestamp": self._clock.wall_ns() // 1_000_000}
-        query = self._credentials.query(dict(sorted(stamped.items())))
-        client.submit(HttpRequest(method, f"{path}?{query}", (self._credentials.header,)), asked, start_by_ns)
+        """To be signed as soon as the venue's time is known."""
+        by_ns = self._clock.monotonic_ns() + self._timeout_ns
+        self._unsigned.append(_Unsigned(client, method, path, parameters, asked, start_by_ns, by_ns))
+        if self._time.known:
+            self._sign(0)
         self._unwritten = True
+
+    def _sign(self, now: int) -> list[Event]:
+        """What waits to be signed is signed, by the venue's time now; in alphabetical order, as others put it, so that
+        both can be compared. Where that time is not known, what has waited for too long ends: it never
+        left."""
+        if not self._time.known:
+            return self._give_up(now) if self._unsigned else []
+        waiting, self._unsigned = self._unsigned, []
+        for one in waiting:
+            stamped = one.parameters | {"recvWindow": self._window_ms, "timestamp": self._time.now_ms()}
+            request = HttpRequest(one.method, f"{one.path}?{self._credentials.query(dict(sorted(stamped.items())))}",
+                                  (self._credentials.header,))
+            one.client.submit(request, one.asked._replace(signed_ns=self._clock.monotonic_ns()), one.start_by_ns)
+        return []
+
+    def _give_up(self, now: int, every: bool = False) -> list[Event]:
+        """What has waited for too long, or `every` one, ends without having left."""
+        ended = [one for one in self._unsigned if every or now >= one.by_ns or 0 < one.start_by_ns < now]
+        self._unsigned = [one for one in self._unsigned if one not in ended]
+        return [event for one in ended for event in self._answered(Reply(
+            one.asked, 0, {}, b"", TOO_LATE if 0 < one.start_by_ns < now else
+            f"the venue's clock is not known: {self._time.error}", False, 0, now))]
 
     def _ask_plain(self, method: str, path: str, asked: _Asked) -> None:
         """Not signed; with the key, which some of them want."""
@@ -296,6 +353,8 @@ class Binance:
     # ---- what time asks for
 
     def _follow_up(self, now: int) -> None:
+        if self._time.due(now):
+            self._ask_time()
         if not self._filters_known and now >= self._filters_ns:
             self._filters_ns = now + self._timeout_ns
             self._ask_filters()
@@ -329,7 +388,8 @@ class Binance:
 
     def _look_at_portfolio(self, now: int) -> None:
         """Its turn has come when it can be compared with the fills that were told."""
-        waits_for = ("" if self._filters_known else f"the filters: {self._filters_error}") or (
+        waits_for = ("" if self._time.known else f"the venue's clock: {self._time.error}") or (
+            "" if self._filters_known else f"the filters: {self._filters_error}") or (
             "" if self._stream.live else f"the user stream: {self._stream.error}") or (
             "answers about orders" if self._orders.in_flight or any(f.end for f in self._unsettled.values()) else "")
         if not waits_for:
@@ -338,6 +398,20 @@ class Binance:
         elif now >= self._portfolio_by_ns:
             self._portfolio_by_ns = 0
             self._events.append(NoPortfolio(f"it waits for {waits_for}"))
+
+    def _ask_time(self) -> None:
+        def told(reply: Reply) -> list[Event]:
+            if reply.status != 200:
+                return lost(complaint(reply))
+            self._time.told(field(parsed(reply), "serverTime", int), reply.sent_ns, reply.done_ns)
+            return []
+
+        def lost(reason: str) -> list[Event]:
+            self._time.missed(reason)
+            return [] if self._time.known else self._give_up(self._clock.monotonic_ns(), every=True)
+
+        self._time.asked()
+        self._ask_plain("GET", f"{self._venue.rest}/time", _Asked(told, lost))
 
     def _ask_filters(self) -> None:
         names = f"?symbols={quote(orjson.dumps(self._symbols), safe='')}" if self._venue is SPOT else ""
@@ -382,9 +456,15 @@ class Binance:
         return []
 
     def _hello(self) -> bytes:
-        parameters = {"recvWindow": self._window_ms, "timestamp": self._clock.wall_ns() // 1_000_000}
+        self._hello_ns = self._clock.monotonic_ns()
+        parameters = {"recvWindow": self._window_ms, "timestamp": self._time.now_ms()}
         return orjson.dumps({"id": "stream", "method": "userDataStream.subscribe.signature",
                              "params": self._credentials.frame(parameters)})
+
+    def _refused(self, code: int) -> None:
+        """The venue has not taken `hello`."""
+        if code == _WRONG_TIME:
+            self._time.doubt(self._hello_ns)
 
     # ---- answers: each returns events, and raises VenueError for nonsense
 

@@ -25,13 +25,15 @@ _MAX_FRAME = 1 << 20
 
 class UserStream:
     """`ask_key()` has a listen key asked for, answered by `key_told` or `failed`; `renew_key(key)` has it renewed.
-    Without them the stream is at `base`, and `hello()` is the request that subscribes."""
+    Without them the stream is at `base`, and `hello()` is the request that subscribes; `refused(code)` hears why it was
+    not taken."""
 
     def __init__(self, base: str, clock, timeout_s: float, *, ask_key: Callable[[], None] | None = None,
-                 renew_key: Callable[[str], None] | None = None, hello: Callable[[], bytes] | None = None) -> None:
+                 renew_key: Callable[[str], None] | None = None, hello: Callable[[], bytes] | None = None,
+                 refused: Callable[[int], None] = lambda code: None) -> None:
         logging.getLogger("websockets.client").setLevel(logging.INFO)  # below, it writes down what is sent: keys
         self._base, self._clock, self._timeout_s = base, clock, timeout_s
-        self._ask_key, self._renew_key, self._hello = ask_key, renew_key, hello
+        self._ask_key, self._renew_key, self._hello, self._refused = ask_key, renew_key, hello, refused
         self._backoff = Backoff(*_BACKOFF_S)
         self._socket: WebSocket | None = None
         self._key = ""
@@ -143,7 +145,9 @@ class UserStream:
                 self._alive(now)
             else:
                 error = told.get("error")
-                self._lose(f"the subscription was refused: {error.get('code') if type(error) is dict else ''}", now)
+                code = error.get("code") if type(error) is dict else None
+                self._lose(f"the subscription was refused: {'' if code is None else code}", now)
+                self._refused(code if type(code) is int else 0)
             return []
         event = told.get("event", told) if isinstance(told, dict) else None
         if not isinstance(event, dict) or not isinstance(event.get("e"), str):

@@ -44,7 +44,7 @@ from common.synthetic import Step
 DEFAULT_KEY = "loopback"  #: key and secret where the environment gives none
 MIN_NOTIONAL = 5 * SCALE
 MOST_RECENT = 500  #: public trades of a symbol that can be asked for
-AHEAD_MS = 1000  #: a timestamp may be so much later than now
+AHEAD_MS = 1000  #: a timestamp must be less than so much later than now
 WINDOW_MS, MAX_WINDOW_MS = 5000, 60_000
 PATIENCE = 10  #: answers of 429 in a row, before 418
 BAN_S = 120
@@ -357,7 +357,7 @@ class SyntheticBinance(Synthetic):
         if not window.isdecimal() or not 0 < int(window) <= MAX_WINDOW_MS:
             raise Complaint(400, -1131, "recvWindow must be less than 60000")
         now = self._now_ms()
-        if int(stamp) > now + AHEAD_MS:
+        if int(stamp) >= now + AHEAD_MS:
             raise Complaint(400, -1021, "Timestamp for this request was 1000ms ahead of the server's time.")
         if now - int(stamp) > int(window):
             raise Complaint(400, -1021, "Timestamp for this request is outside of the recvWindow.")
@@ -448,6 +448,8 @@ class SyntheticBinance(Synthetic):
             return
         if name == "order-429":
             raise Complaint(429, -1003, "Too many requests.", ("Retry-After", f"{fault.seconds:.0f}"))
+        if name == "order-clock":
+            self.ahead_ns += round(fault.seconds * 1e9)
         if name == "order-503" and fault.how == "not-taken":
             raise Complaint(503, -1007, "Timeout waiting for response from backend server. Send status unknown; "
                             "execution status unknown.")

@@ -45,6 +45,7 @@ class Synthetic(Mode):
         super().__init__(loop, telemetry)
         settings = config.exchange
         self._clock, self.symbols = clock, config.market.symbols
+        self.ahead_ns = round(settings.clock_s * 1e9)  #: of its clock against this machine's
         self._key = (os.environ.get(ENV_BOT_KEY) or DEFAULT_KEY).encode()
         if settings.rate <= 0:
             raise ConfigError("a configuration value is out of range", where=f"exchange.rate={settings.rate}",
@@ -72,7 +73,7 @@ class Synthetic(Mode):
         self._silent_until = 0.0
 
     def _now_ms(self) -> int:
-        return self._clock.wall_ns() // 1_000_000
+        return (self._clock.wall_ns() + self.ahead_ns) // 1_000_000
 
     def begin(self) -> None:
         self._zero = self.loop.time()
@@ -238,6 +239,8 @@ class Synthetic(Mode):
             return
         if name == "order-429":
             return call.refuse(429, "FAULT", "refused by a fault", ("Retry-After", f"{fault.seconds:.0f}"))
+        if name == "order-clock":
+            self.ahead_ns += round(fault.seconds * 1e9)
         if name == "order-503" and fault.how == "not-taken":
             return call.refuse(503, "FAULT", "nothing was done")
         plan = self.matching.submit(request, self._book(symbol), self.market.books[symbol].last, self._now_ms(),

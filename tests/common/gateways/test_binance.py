@@ -255,17 +255,21 @@ def test_no_answer_in_time_is_no_news_of_an_order_that_the_stream_has_told(venue
     gateway.submit(ORDER)
     events = heard(gateway, Ended)
     assert [type(e) for e in events] == [Acked, Filled, Ended], "the stream does not wait for the answer"
-    clock.later_ns = 6_000_000_000
+    clock.move(venue, 6_000_000_000)
     until(lambda: gateway.work() == [] and not gateway._orders.in_flight)
 
 
 class Later(SystemClock):
-    """The real clock, moved on by the test."""
+    """The real clock, moved on by the test, and with it that of the venue."""
 
     later_ns = 0
 
     def monotonic_ns(self) -> int:
         return super().monotonic_ns() + self.later_ns
+
+    def move(self, venue, ns: int) -> None:
+        self.later_ns += ns
+        venue.call(lambda mode: setattr(mode, "ahead_ns", mode.ahead_ns + ns))
 
 
 @pytest.mark.parametrize(("fault", "fills"), [("fill-twice:every=1", 1), ("fill-late:every=1,seconds=0.6", 1),
@@ -314,7 +318,7 @@ def test_what_happened_while_the_stream_was_away_is_asked_for(venue, make, name)
 def test_the_portfolio_waits_until_it_can_be_compared_and_says_for_what(make, name):
     gateway = make(name, "http://127.0.0.1:1", timeout_s=0.2, ready=False)
     gateway.portfolio()
-    assert "it waits for the filters: cannot connect" in heard(gateway, NoPortfolio)[-1].reason
+    assert "it waits for the venue's clock: cannot connect" in heard(gateway, NoPortfolio)[-1].reason
 
 
 def test_an_order_for_a_venue_that_cannot_be_reached_never_left(make, name):
@@ -340,15 +344,72 @@ def test_while_an_order_rests_a_dead_mans_timer_is_wound_up(venue, make, name):
         return
     for times in (1, 2):
         until(lambda: gateway.work() == [] and venue.count("POST", path) == times)
-        clock.later_ns += binance.COUNTDOWN_NS // 3 + 1
+        clock.move(venue, binance.COUNTDOWN_NS // 3 + 1)
     asked = venue.call(lambda mode: [t for t in mode.targets if path in t][-1])
     assert "countdownTime=30000&" in asked and f"symbol={SYMBOL}" in asked
     venue.call(lambda mode: mode._time_out(SYMBOL))  # as if nobody had come for too long
     assert heard(gateway, Ended)[-1].state is State.CANCELLED
     wound = venue.count("POST", path)
-    clock.later_ns += binance.COUNTDOWN_NS
+    clock.move(venue, binance.COUNTDOWN_NS)
     until(lambda: gateway.work() == [] and gateway._stream.live)
     assert venue.count("POST", path) == wound, "nothing rests any more"
+
+
+# ---- the time
+
+
+@pytest.mark.parametrize("seconds", [-3600, -5, 5, 3600])
+def test_orders_flow_whatever_the_clock_of_the_venue_shows(tmp_path, make, name, seconds):
+    with still(tmp_path, name, symbols=(SYMBOL, "ETHUSDT"), clock_s=float(seconds)) as venue:
+        gateway = make(name, venue.url)
+        gateway.submit(ORDER)
+        assert [type(e) for e in heard(gateway, Ended)] == [Acked, Filled, Ended]
+        gateway.query(ORDER)
+        assert [type(e) for e in heard(gateway, Ended)] == [Acked, Filled, Ended]
+        off_ms = int(told(venue)["timestamp"]) - SystemClock().wall_ns() // 1_000_000 - seconds * 1000
+        assert abs(off_ms) < 1000
+
+
+@pytest.mark.parametrize("seconds", [-3600, -1.5, 6, 3600])
+def test_a_clock_that_jumps_is_measured_anew(venue, make, name, seconds):
+    """The order that met it is refused, for good; the next one waits for the time, and is taken."""
+    gateway = make(name, venue.url)
+    venue.disturb(f"order-clock:at=1,seconds={seconds}")
+    gateway.submit(ORDER)
+    heard(gateway, Ended)
+    gateway.submit(ORDER._replace(client_id="x-2"))
+    [ended] = heard(gateway, Ended)
+    assert ended.state is State.REJECTED and "-1021" in ended.reason
+    times = venue.count("GET", f"{PATHS[name]}/time")
+    gateway.submit(ORDER._replace(client_id="x-3"))
+    assert heard(gateway, Ended)[-1].state is State.FILLED
+    assert venue.count("GET", f"{PATHS[name]}/time") > times
+    gateway.portfolio()
+    assert heard(gateway, Portfolio)[-1].positions[SYMBOL][0] == 4 * SCALE
+
+
+def test_a_stream_that_is_refused_for_its_time_is_opened_with_the_right_one(tmp_path, make):
+    with still(tmp_path, "binance-spot", symbols=(SYMBOL, "ETHUSDT")) as venue:
+        gateway = make("binance-spot", venue.url)
+        venue.call(lambda mode: (setattr(mode, "ahead_ns", 7_000_000_000_000), mode.hang_up()))
+        until(lambda: gateway.work() is not None and not gateway._stream.live)
+        until(lambda: gateway.work() is not None and gateway._stream.live)
+        assert gateway._time.known
+
+
+def test_nothing_is_signed_before_the_time_is_known_and_no_order_waits_beyond_its_own(venue, make, name):
+    venue.call(lambda mode: setattr(mode, "_route", lambda call, place: call.answer(503, {})
+                                    if place == "time" else type(mode)._route(mode, call, place)))
+    clock = SystemClock()
+    gateway = make(name, venue.url, ready=False)
+    gateway.submit(ORDER, clock.monotonic_ns() + 1)
+    gateway.query(RESTS._replace(client_id="x-2"))
+    events = heard(gateway, Unanswered)
+    [ended] = [event for event in events if type(event) is Ended]
+    assert ended.state is State.REJECTED and "it never left" in ended.reason
+    assert "the venue's clock is not known" in events[-1].reason
+    gateway.portfolio()
+    assert not venue.call(lambda mode: [target for target in mode.targets if "signature" in target])
 
 
 # ---- answers, one by one
