@@ -5,20 +5,16 @@ since one that hangs may not have written down what it was told, and what is ali
 executor that wakes up again finds the halt, asks the venue itself, and books what happened.
 """
 
-import select
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from common.asking import PATIENCE_S, Topic, order_of, talk
 from common.config import Config
 from common.errors import AlphaError
-from common.gateways import Absent, Acked, Ended, Event, Gateway, Throttled, Unanswered, create
+from common.gateways import Absent, Acked, Ended, Event, Gateway, Unanswered, create
 from common.journal import Reader, located
 from common.ledger import ABSENCE_NS
-from common.orders import SIDES, Order, State
-
-PATIENCE_S = 5.0  #: for the venue's answers
-_PAUSE_NS = 250_000_000  # between questions about one order
-_TURN_S = 0.05
+from common.orders import Order, State
 
 
 class Outcome(NamedTuple):
@@ -56,48 +52,29 @@ def cancel_working(config: Config, clock, patience_s: float = PATIENCE_S) -> lis
         gateway.close()
 
 
-def order_of(row: dict) -> Order:
-    """The order of a row of the journal."""
-    return Order(row["client_id"], row["symbol"], SIDES[row["side"]], row["qty"], row["price"], row["epoch"],
-                 row["seq"], row["order_type"], row["time_in_force"])
-
-
 def cancel(orders: Iterable[Order], gateway: Gateway, clock, patience_s: float) -> list[Outcome]:
     """Ask for each order and cancel those that are alive, until all are at their end or the time is over."""
     tasks = {order.client_id: _Task(order) for order in orders}
-    end = clock.monotonic_ns() + round(patience_s * 1e9)
-    quiet_ns = 0
-    while (now := clock.monotonic_ns()) < end and not all(task.outcome for task in tasks.values()):
-        for task in tasks.values():
-            if now >= max(task.next_ns, quiet_ns) and not task.asking and not task.outcome:
-                task.ask(gateway)
-        heard = set()
-        for event in gateway.work():
-            if type(event) is Throttled:
-                quiet_ns = event.until_ns
-            elif (task := tasks.get(getattr(event, "client_id", ""))) is not None:
-                task.hear(event, now)
-                heard.add(task)
-        for task in heard:  # an acknowledgement and the end may come together
-            if task.alive and not task.cancelled and not task.outcome:
-                task.next_ns = 0
-        _wait(gateway, clock)
+    talk(tasks, gateway, clock, patience_s)
     return [Outcome(task.order.client_id, task.order.symbol, *(task.outcome or (False, task.said)))
             for task in tasks.values()]
 
 
-class _Task:
+class _Task(Topic):
     """One order, and what is known of it."""
 
     def __init__(self, order: Order) -> None:
-        self.order = order
-        self.venue_id, self.said = "", "the venue has not answered"
-        self.alive = self.cancelled = self.asking = False
-        self.next_ns = self.absent_ns = 0
+        super().__init__()
+        self.order, self.venue_id = order, ""
+        self.alive = self.cancelled = False
+        self.absent_ns = 0
         self.outcome: tuple[bool, str] | None = None
 
+    @property
+    def over(self) -> bool:
+        return self.outcome is not None
+
     def ask(self, gateway: Gateway) -> None:
-        self.asking = True
         if self.alive and not self.cancelled:
             self.cancelled = True  # and if that has no answer, asked for before it is cancelled again
             gateway.cancel(self.order, self.venue_id)
@@ -106,7 +83,6 @@ class _Task:
             gateway.query(self.order)
 
     def hear(self, event: Event, now: int) -> None:
-        self.asking, self.next_ns = False, now + _PAUSE_NS
         match event:
             case Acked():
                 self.venue_id, self.alive, self.said = event.venue_id, True, "it rests at the venue"
@@ -121,12 +97,7 @@ class _Task:
             case Unanswered():
                 self.said = event.reason
 
-
-def _wait(gateway: Gateway, clock) -> None:
-    """Until the gateway has something to do, or a moment."""
-    fd = gateway.fileno() if gateway.busy else -1
-    readers = [fd] if fd >= 0 else []
-    timeout, due = _TURN_S, gateway.due_ns()
-    if due:
-        timeout = min(timeout, max(0.0, (due - clock.monotonic_ns()) / 1e9))
-    select.select(readers, readers if gateway.wants_write else [], [], timeout)
+    def settle(self) -> None:
+        """An acknowledgement and the end may come together; what is alive is cancelled at once."""
+        if self.alive and not self.cancelled:
+            self.next_ns = 0

@@ -33,6 +33,7 @@ COMMANDS = {
     "resume": ("procs.halt", "Lift the kill switch."),
     "arm": ("procs.halt", "Let the executor trade on a live venue."),
     "orders": ("procs.orders", "List orders, and what became of them."),
+    "reconcile": ("procs.reconcile", "Compare the journal with the venue, and make them equal."),
     "explain": ("procs.explain", "Show what an order was made of, and make its decision again."),
     "position": ("procs.position", "Show what is held, and what it is worth."),
     "daily": ("procs.daily", "Report a day of trading, with plots."),

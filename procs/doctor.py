@@ -77,7 +77,8 @@ def patient_of(path: str | None, environ: Mapping[str, str] = os.environ) -> Pat
     stages = {module.__name__.rpartition(".")[2]: (
         module.COUNTERS, getattr(module, "TIMERS", ()), getattr(module, "NOTES", 0)) for module in modules}
     source = Patient.of(path, environ).source or ROOT / "alpha.toml"
-    return Patient.of(path, environ, stages=stages, examine_model=lambda model, config: examine_model(model, config, (1,)),
+    return Patient.of(path, environ, stages=stages,
+                      examine_model=lambda model, config: examine_model(model, config, (1,)),
                       render=lambda config: render((ROOT / "supervisord.conf").read_text(), config, source))
 
 

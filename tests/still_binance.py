@@ -1,5 +1,5 @@
-"""Binance as the loopback exchange has it, over a market that stands still: what is asked for can be had, on both
-sides, at one price. For tests of the gateway; runs in a thread, spoken to over real sockets."""
+"""The loopback exchange over a market that stands still, in Binance's forms and in VecTrade's: what is asked for can be
+had, on both sides, at one price. For tests of gateways; runs in a thread, spoken to over real sockets."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from common.config import Config, Exchange, Instance, Market
 from common.fixed import SCALE
 from common.loopback.binance_orders import SyntheticBinance
 from common.loopback.connections import Connection
+from common.loopback.vectrade import Synthetic
 from common.venues import create
 from procs.exchange import NoTelemetry
 
@@ -20,7 +21,7 @@ PRICE = 100 * SCALE
 SIZE = 50 * SCALE
 
 
-class Still(SyntheticBinance):
+class _Still:
     """`book` may be changed at any time by `call`, as may all else."""
 
     def __init__(self, config: Config, loop) -> None:
@@ -64,6 +65,14 @@ class Still(SyntheticBinance):
             client._transport.abort()
 
 
+class Still(_Still, SyntheticBinance):
+    """In one of Binance's forms."""
+
+
+class StillVectrade(_Still, Synthetic):
+    """In that of VecTrade."""
+
+
 class Served:
     """`call` runs something in the exchange's own thread, and returns what it does."""
 
@@ -86,7 +95,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def still(folder, venue: str = "binance-usdm", symbols=("BTC-USD",), **settings):
+def still(folder, venue: str = "binance-usdm", symbols=("BTC-USD",), kind: type = Still, **settings):
     """An exchange with its record in `folder`; `settings` of [exchange]."""
     config = Config(instance=Instance(state_dir=str(folder)), market=Market(venue=venue, symbols=tuple(symbols)))
     config = dataclasses.replace(config, exchange=Exchange(port=0, **settings))
@@ -94,7 +103,7 @@ def still(folder, venue: str = "binance-usdm", symbols=("BTC-USD",), **settings)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        stop, mode = asyncio.Event(), Still(config, loop)
+        stop, mode = asyncio.Event(), kind(config, loop)
         server = await loop.create_server(lambda: Connection(mode), "127.0.0.1", 0)
         handles.stop = lambda: loop.call_soon_threadsafe(stop.set)
         handles.served = Served(mode, loop, server.sockets[0].getsockname()[1])
@@ -133,3 +142,7 @@ def still(folder, venue: str = "binance-usdm", symbols=("BTC-USD",), **settings)
         thread.join()
     if ended:
         raise ended[0]
+
+
+def still_vectrade(folder, venue: str = "vectrade", **more):
+    return still(folder, venue, kind=StillVectrade, **more)

@@ -19,7 +19,8 @@ PURE = {"alerts", "backoff", "backtest_report", "book", "calibration", "capture_
         "expressions", "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow", "feature_kernel_state",
         "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds", "journal_log", "labels",
         "layout", "ledger", "log_lines", "market", "matching", "orders", "outcomes", "player", "positions",
-        "queue_model", "repeats", "risk", "scan", "signing", "sizing", "skew", "synthetic", "tap_rates", "tap_records", "watch/health", "wire"}
+        "queue_model", "reconciliation", "repeats", "risk", "scan", "signing", "sizing", "skew", "synthetic",
+        "tap_rates", "tap_records", "watch/health", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
 IMPURE = {"socket", "ssl", "time", "asyncio", "threading", "subprocess", "sqlite3", "zmq", "pathlib"}

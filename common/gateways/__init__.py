@@ -100,6 +100,9 @@ class Gateway(Protocol):
     def restore(self, positions: Mapping[str, Position]) -> None:
         """What the journal holds. A venue of our own starts from it; others have their own record."""
 
+    def observe(self) -> None:
+        """Only to look from now on: nothing is started at the venue that acts on orders by itself."""
+
     def submit(self, order: Order, start_by_ns: int = 0) -> None:
         """Never leaves later than `start_by_ns` (monotonic; 0: no such time), but ends instead. Answered by
         Acked, Filled, Ended, or by Unknown."""

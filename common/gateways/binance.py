@@ -159,6 +159,7 @@ class Binance:
         self._unsettled: dict[str, _Followed] = {}  # those of them that are not over
         self._events: list[Event] = []  # for the next `work`
         self._portfolio_by_ns = 0  # until when a portfolio may wait for its turn; 0: none is wanted
+        self._winds_up = bool(venue.countdown)
         self._wind_up_ns: dict[str, int] = {}  # symbol -> when its dead man's timer is to be wound up again
         self._unwritten = False  # something was asked since the last `work`
         self._poll = select.epoll()
@@ -169,6 +170,10 @@ class Binance:
 
     def restore(self, positions: Mapping[str, Position]) -> None:
         """The venue has its own record."""
+
+    def observe(self) -> None:
+        """No dead man's timer: it would cancel what others look after."""
+        self._winds_up = False
 
     # ---- what is asked of it
 
@@ -370,7 +375,7 @@ class Binance:
                                                  lambda reason, followed=followed: self._ask_later(followed)))
         if self._portfolio_by_ns:
             self._look_at_portfolio(now)
-        if self._venue.countdown:
+        if self._winds_up:
             for symbol in {f.symbol for f in self._unsettled.values() if f.ours and f.venue_id and f.end is None}:
                 if now >= self._wind_up_ns.get(symbol, 0):
                     self._wind_up(symbol, now)

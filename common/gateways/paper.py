@@ -83,6 +83,9 @@ class Paper:
     def restore(self, positions: Mapping[str, Position]) -> None:
         self._positions = {symbol: Position(p.qty, p.cost, p.realised, p.fees) for symbol, p in positions.items()}
 
+    def observe(self) -> None:
+        """It does nothing by itself."""
+
     def submit(self, order: Order, start_by_ns: int = 0) -> None:
         sent = self._clock.monotonic_ns()
         self._later(lambda now: self._arrive(order, sent, now))

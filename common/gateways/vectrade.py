@@ -86,6 +86,9 @@ class VecTrade:
     def restore(self, positions: Mapping[str, Position]) -> None:
         """The venue has its own record."""
 
+    def observe(self) -> None:
+        """It does nothing by itself."""
+
     def submit(self, order: Order, start_by_ns: int = 0) -> None:
         body = orjson.dumps({
             "symbol": order.symbol, "asset_type": self._asset_types.get(order.symbol, "CRYPTO"),
