@@ -14,7 +14,7 @@ from common.fixed import text
 from common.gateways import Acked
 from common.journal import Journal
 from common.ledger import Ledger
-from common.orders import Order, State
+from common.orders import TERMINAL, Order, State
 from common.positions import Position
 from common.reconciliation import OrderSight, Sight, corrections, fills_of
 from common.risk import Account, Rate
@@ -78,7 +78,7 @@ def _adopt_order(journal: Journal, sight: OrderSight, now: int, wall: int) -> st
         state = told.end.state if told.end else State.CANCELLED if heard else State.REJECTED
         detail = (f"{REASON}: it says {text(told.end.filled)} was filled" if told.end else
                   f"{REASON}: it does not know it")
-        if working.state is not state:
+        if working.state not in TERMINAL:  # full by what both say together
             working.move(state)
             entries.append(("advance", (name, state, wall, detail, "")))
     elif told.end is not None:

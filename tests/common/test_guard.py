@@ -155,12 +155,3 @@ def test_a_venue_that_wants_to_be_left_alone_is():
     gateway = Script(clock, [Throttled(3 * S), Unanswered("o-0-1", "429")], [ALIVE], [GONE])
     [one] = guard.cancel([ORDER], gateway, clock, 5.0)
     assert one.done and clock.now_ns > 3 * S and gateway.asked == ["query", "query", "cancel v1"]
-
-
-def test_an_order_is_made_of_its_row(tmp_path):
-    settings = config(tmp_path, "")
-    journaled(settings, ORDER, ORDER._replace(client_id="o-0-2", side=SELL))
-    reader = guard.Reader(settings.state_dir / "journal.db")
-    assert [guard.order_of(row) for row in reader.open_orders()] == [
-        ORDER, ORDER._replace(client_id="o-0-2", side=SELL)]
-    reader.close()

@@ -49,7 +49,8 @@ def test_reducing_and_flattening_are_set_even_if_nobody_confirms(instance, run_d
     assert killswitch.reduction(tmp_path) is None
 
 
-RESTING = Order("7-0-1", "BTC-USD", BUY, SCALE // 100, 1000 * SCALE, 7, 1, time_in_force="GTC")
+SYMBOLS = {"vectrade": "BTC-USD", "binance-usdm": "BTCUSDT", "binance-spot": "BTCUSDT"}
+RESTING = Order("7-0-1", "", BUY, SCALE, 10 * SCALE, 7, 1, time_in_force="GTC")
 
 
 class Venue:
@@ -66,10 +67,16 @@ class Venue:
         return self.gateway.work()
 
     def submit(self, order: Order) -> None:
+        asked = False
+
         def there() -> bool:
-            if not self.gateway.busy:
+            nonlocal asked
+            if not asked:
                 self.gateway.submit(order)  # again, if the exchange was not there yet: the same order
-            return any(type(event) is Acked for event in self.heard())
+                asked = True
+            events = self.heard()
+            asked &= not any(type(event) is Ended for event in events)
+            return any(type(event) is Acked for event in events)
 
         until(there, 30, "the exchange takes an order")
 
@@ -77,20 +84,25 @@ class Venue:
         """None while it is alive."""
         self.gateway.query(order)
         events: list = []
-        until(lambda: events.extend(self.heard()) or events, 10, "an answer")
+        until(lambda: events.extend(self.heard()) or any(type(event) in (Acked, Ended) for event in events), 10,
+              "an answer")
         return next((event.state for event in events if type(event) is Ended), None)
 
 
-@pytest.fixture
-def stages(instance, run_dir, tmp_path):
+@pytest.fixture(params=SYMBOLS)
+def stages(request, instance, run_dir, tmp_path):
     """An exchange, an ingest and an executor that looks after an order of another life, which rests at the venue."""
-    env = environment(instance, tmp_path, run_dir)
+    more = {} if request.param == "vectrade" else {
+        "ALPHA_MARKET__VENUE": request.param, "ALPHA_EXECUTOR__GATEWAY": request.param,
+        "ALPHA_MARKET__SYMBOLS": '["BTCUSDT", "ETHUSDT"]'}
+    env = environment(instance, tmp_path, run_dir, **more)
+    resting = RESTING._replace(symbol=SYMBOLS[request.param])
     processes = {name: command(name, env=env) for name in ("exchange", "ingest")}
     venue = Venue(env)
     try:
-        venue.submit(RESTING)
+        venue.submit(resting)
         journal = Journal.open(located(venue.config))
-        journal.intent(RESTING, "{}", 0)
+        journal.intent(resting, "{}", 0)
         journal.close()
         processes["executor"] = command("executor", env=env)
         overview = Overview(instance)
@@ -100,7 +112,10 @@ def stages(instance, run_dir, tmp_path):
             return bool(overview.ready("executor") and overview.get("executor", "reconciled"))
 
         until(reconciled, 60, "the executor is reconciled")
-        yield processes, venue, env, overview
+        venue.gateway.close()  # whoever is asked from here on is the executor, or the switch
+        venue.gateway = create(venue.config, SystemClock(), env)
+        venue.gateway.observe()
+        yield processes, venue, env, overview, resting
     finally:
         venue.gateway.close()
         for process in processes.values():
@@ -112,14 +127,15 @@ def stages(instance, run_dir, tmp_path):
 
 
 def test_working_orders_are_cancelled_although_the_executor_hangs(stages):
-    processes, venue, env, overview = stages
-    assert venue.state(RESTING) is None
+    processes, venue, env, overview, resting = stages
+    assert venue.state(resting) is None
     os.kill(processes["executor"].pid, signal.SIGSTOP)
     process = command("halt", "it hangs", "--json", env=env)
     told = json.loads(process.communicate()[0])
     assert process.returncode == 1 and not told["confirmed"] and told["problem"] == ""
-    assert told["orders"] == [{"client_id": RESTING.client_id, "symbol": "BTC-USD", "done": True, "what": "cancelled"}]
-    assert venue.state(RESTING) is State.CANCELLED
+    assert told["orders"] == [{"client_id": resting.client_id, "symbol": resting.symbol, "done": True,
+                               "what": "cancelled"}]
+    assert venue.state(resting) is State.CANCELLED
     os.kill(processes["executor"].pid, signal.SIGCONT)
 
     def halted() -> bool:
