@@ -10,12 +10,13 @@ pipeline.
     instance        and `gateway`, `venue`, as the stages tell; "" before
     state           {state, why, armed, halted, reducing, flattening, reconciled, switch}: the executor's word for what
                     it does, ABSENT or SILENT where nobody says it; `switch`: {halt, reduction}, who and why
-    stages          [{name, state, pid, starts, errors, age_s, waiting_for, note}], in the order of a tick; `state` is
-                    ready, waiting, silent (no sign of life for two seconds) or gone
+    stages          [{name, state, pid, starts, errors, age_s, waiting_for, note, cpu, memory_mb}], in the order of a
+                    tick; `state` is ready, waiting, silent (no sign of life for two seconds) or gone; `cpu` in cores
     numbers         Overview.numbers, and `day_loss`, `drawdown`, `exposure`, `working`, `unresolved`
     rates           per second, of those numbers that only grow, over the last `rates_s`
     latency_us      {station: {now, all}}, each p50, p99, p999, count; `now` over the last `latency_s`
-    refusals        {reason: count}
+    refusals        {reason: count}; `recent_refusals` [{at_ns, symbol, reason, value, limit, unit}], newest last, in
+                    the units of the configuration
     symbols         [{name, valid, age_ms, stale, bid, ask, mid, spread_bps, bids, asks, qty, average_cost, unrealised,
                     realised, p_up, p_down, predicted_ns}], best level first; None where it is not known
     threshold       {enter, hold} around 0.5
@@ -29,7 +30,6 @@ pipeline.
 Prices, quantities and money are floats of whole units, for showing: exact as far as a double is.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -37,15 +37,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common import killswitch, layout
+from common import killswitch, layout, risk
 from common.config import Config, told
 from common.errors import AlphaError, LayoutError, ResourceError
 from common.fixed import SCALE
 from common.journal import Reader, located
-from common.overview import Overview
+from common.overview import Overview, StageState
 from common.positions import MONEY, Position
 from common.ring import Books
-from common.risk import FLATTENING, REDUCING
 from common.telemetry import Telemetry, quantiles
 from common.watch.trades import Trades
 from common.wire import Prediction
@@ -57,6 +56,7 @@ _RATES_S, _LATENCY_S = 1.0, 5.0
 _LOOK_S = 0.5  # between two looks for stages, rings and a journal that are new
 _TOTAL_S = 1.0  # between two readings of the latency since the start
 _NEAREST = 12  # limits that are told
+_REFUSED = 40  # refusals that are told one by one
 _SILENT_S = 2.0
 
 
@@ -76,6 +76,8 @@ class Snapshots:
         self._own, self._config = config, config  # as read here, and as the executor was started with
         self._state_dir = config.state_dir
         self._words: dict[str, dict[str, Any]] = {}  # what each stage told
+        self._states: dict[str, StageState] = {}
+        self._cores: dict[str, tuple[int, float, float, float]] = {}  # pid, when, processor seconds, cores since before
         self._predictions = predictions if predictions is not None else {}
         self._books: Books | None = None
         self._trades: Trades | None = None
@@ -114,7 +116,9 @@ class Snapshots:
             "rates_s": rates_s, "latency_s": latency_s,
             "latency_us": {name: {"now": latency_now.get(name, _NOTHING), "all": whole}
                            for name, whole in self._totals.items()},
-            "refusals": overview.refusals(), "symbols": symbols,
+            "refusals": overview.refusals(),
+            "recent_refusals": [_refusal(row) for row in overview.recent_refusals()[-_REFUSED:]],
+            "symbols": symbols,
             "threshold": {"enter": self._config.decision.threshold, "hold": self._config.decision.hold_threshold},
             "limits": self._limits(numbers, rates, symbols),
             "orders": [_order(row) for row in trades.orders] if trades else [],
@@ -158,13 +162,12 @@ class Snapshots:
         """Find what is new: stages, a ring, a journal; and what the executor that now runs was started with."""
         self.overview.refresh()
         self._words = {name: telemetry.told() for name, telemetry in self.overview.stages.items()}
-        if self._books is None or self._books.retired:
-            try:
-                self._books = Books.attach(self._own.instance.name)
-            except FileNotFoundError:
-                pass  # what is known stands, and grows old
-            except LayoutError:
-                self._books = None
+        self._states = self.overview.states()
+        self._weigh()
+        try:
+            self._books = self.overview.books()
+        except LayoutError:  # of another version
+            self._books = None
         pid = self.overview.get("executor", "pid")
         if pid != self._executor_pid:
             self._executor_pid = pid
@@ -225,30 +228,41 @@ class Snapshots:
         if killswitch.present(self._state_dir / killswitch.REDUCE_FILE):
             reduction = killswitch.reduction(self._state_dir)
         return {"state": state, "why": why, "armed": bool(overview.get("executor", "armed")),
-                "halted": bool(overview.get("executor", "halted")), "reducing": mode in (REDUCING, FLATTENING),
-                "flattening": mode == FLATTENING, "reconciled": bool(overview.get("executor", "reconciled")),
+                "halted": bool(overview.get("executor", "halted")), "reducing": mode != risk.ACTIVE,
+                "flattening": mode == risk.FLATTENING, "reconciled": bool(overview.get("executor", "reconciled")),
                 "switch": {"halt": halt and halt._asdict(), "reduction": reduction and reduction._asdict()}}
 
     def _standing(self, name: str) -> str:
-        telemetry = self.overview.stages.get(name)
-        if telemetry is None or telemetry.block is None or telemetry.block.retired:
+        state = self._states.get(name)
+        if state is None or state.usage is None or self.overview.stages[name].block.retired:
             return "gone"
-        if self.overview.ready(name):
-            return "ready"
-        if not _alive(telemetry.get("pid")):
-            return "gone"
-        return "silent" if self.overview.age_s(name) > _SILENT_S else "waiting"
+        if self.overview.age_s(name) > _SILENT_S:
+            return "silent"
+        return "ready" if self.overview.stages[name].get("ready") else "waiting"
+
+    def _weigh(self) -> None:
+        """The cores that each process used since the last look."""
+        now = time.monotonic()
+        for name, state in self._states.items():
+            pid, when, spent, _ = self._cores.get(name, (0, 0.0, 0.0, 0.0))
+            here = self.overview.stages[name].get("pid")
+            if state.usage is not None and (pid != here or now - when >= 1.0):
+                cores = (state.usage.cpu_s - spent) / (now - when) if pid == here else 0.0
+                self._cores[name] = here, now, state.usage.cpu_s, cores
 
     def _stages(self) -> list[dict[str, Any]]:
         found = []
         for name in sorted(self.overview.stages, key=_place):
             telemetry, words = self.overview.stages[name], self._words.get(name, {})
-            deployment = words.get("deployment") or {}
+            deployment, standing = words.get("deployment") or {}, self._standing(name)
+            usage = self._states[name].usage if name in self._states else None
             found.append({
-                "name": name, "state": self._standing(name), "pid": telemetry.get("pid"),
+                "name": name, "state": standing, "pid": telemetry.get("pid"),
                 "starts": telemetry.get("starts"), "errors": telemetry.get("errors"),
                 "age_s": round(self.overview.age_s(name), 3), "waiting_for": words.get("waiting_for", ""),
-                "note": deployment.get("error") or deployment.get("why") or ""})
+                "note": deployment.get("error") or deployment.get("why") or "",
+                "cpu": self._cores[name][3] if name in self._cores and standing != "gone" else None,
+                "memory_mb": usage.memory_bytes / 1e6 if usage and standing != "gone" else None})
         return found
 
     def _symbols(self, positions: Mapping[str, Position], depth: Collection[str] | None) -> list[dict[str, Any]]:
@@ -281,24 +295,24 @@ class Snapshots:
         return found
 
     def _limits(self, numbers: dict[str, Any], rates: dict[str, float], symbols: list) -> list[dict[str, Any]]:
-        risk, found = self._config.risk, []
+        limits, found = self._config.risk, []
 
         def limit(name: str, value: float, most: float, symbol: str = "") -> None:
             if most > 0:
                 found.append({"name": name, "symbol": symbol, "value": value, "limit": most, "share": value / most})
 
-        limit("max_gross_notional", numbers["exposure"], risk.max_gross_notional)
-        limit("max_daily_loss", max(0.0, numbers["day_loss"]), risk.max_daily_loss)
-        limit("max_drawdown", numbers["drawdown"], risk.max_drawdown)
-        limit("max_open_orders", numbers["working"], risk.max_open_orders)
-        limit("max_orders_per_s", rates.get("orders", 0.0), risk.max_orders_per_s)
+        limit("max_gross_notional", numbers["exposure"], limits.max_gross_notional)
+        limit("max_daily_loss", max(0.0, numbers["day_loss"]), limits.max_daily_loss)
+        limit("max_drawdown", numbers["drawdown"], limits.max_drawdown)
+        limit("max_open_orders", numbers["working"], limits.max_open_orders)
+        limit("max_orders_per_s", rates.get("orders", 0.0), limits.max_orders_per_s)
         for symbol in symbols:
             if symbol["qty"] and symbol["mid"]:
-                limit("max_position_notional", abs(symbol["qty"]) * symbol["mid"], risk.max_position_notional,
+                limit("max_position_notional", abs(symbol["qty"]) * symbol["mid"], limits.max_position_notional,
                       symbol["name"])
         ages = [(symbol["age_ms"], symbol["name"]) for symbol in symbols if symbol["age_ms"] is not None]
         if ages:
-            limit("max_book_age_ms", max(ages)[0], risk.max_book_age_ms, max(ages)[1])
+            limit("max_book_age_ms", max(ages)[0], limits.max_book_age_ms, max(ages)[1])
         return sorted(found, key=lambda one: -one["share"])[:_NEAREST]
 
     def _feeds(self) -> list[dict[str, Any]]:
@@ -369,11 +383,24 @@ def _place(name: str) -> tuple[int, str, int]:
     return place, kind, int(number) if number.isdigit() else 0
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+#: reason -> the key of the limit that it met
+_KEYS = {reason: check.limit for checks in (risk.ADMISSION, risk.MOMENT, risk.ORDER) for check in checks
+         for reason in check.reasons}
+#: ending of a key -> counts in one unit, and the unit
+_UNITS = {"_ms": (1e6, "ms"), "_days": (86_400e9, "days"), "_bps": (1, "bps"), "_per_s": (1, "/s"), "_orders": (1, ""),
+          "_repeats": (1, ""), "_notional": (SCALE, "quote"), "_loss": (SCALE, "quote"), "_drawdown": (SCALE, "quote"),
+          "_qty": (SCALE, ""), ".tick": (SCALE, "")}
+#: reasons without such a key
+_OTHERS = {"SIGNAL_HOLD": (1e9, "s"), "CAPITAL_SPENT": (SCALE, "quote"), "BOOK_CROSSED": (SCALE, ""),
+           "REDUCE_ONLY": (SCALE, ""), "QUANTITY_ZERO": (SCALE, ""), "QUANTITY_LOT": (SCALE, "")}
+
+
+def _refusal(row: dict[str, Any]) -> dict[str, Any]:
+    """As shown; `value` and `limit` None where the reason says it all."""
+    reason, key = row["reason"], _KEYS.get(row["reason"], "")
+    scale, unit = _OTHERS.get(reason) or next((found for end, found in _UNITS.items() if key.endswith(end)), (1, ""))
+    if reason == "SIGNAL_SHRUNK" and row["limit"] != 1.0:  # by the drawdown; else by what of the limit is used
+        scale, unit = SCALE, "quote"
+    told = bool(row["value"] or row["limit"])
+    return {**row, "symbol": str(row["symbol"]), "value": row["value"] / scale if told else None,
+            "limit": row["limit"] / scale if told else None, "unit": unit}

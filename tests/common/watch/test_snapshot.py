@@ -9,12 +9,13 @@ import pytest
 
 from common import config as settings
 from common import killswitch
+from common.explain import _in_units
 from common.fixed import SCALE
 from common.journal import Journal, Reader, located
 from common.orders import BUY, Order, State
 from common.ring import Books
 from common.telemetry import Telemetry
-from common.watch.snapshot import GROWING, Snapshots
+from common.watch.snapshot import _KEYS, GROWING, Snapshots, _refusal
 from common.wire import Prediction
 from procs.executor import COUNTERS, TIMERS
 from procs.ingest import COUNTERS as INGEST
@@ -29,8 +30,8 @@ def config(instance, tmp_path, run_dir):
 
 
 @contextlib.contextmanager
-def stage(config, name, counters, timers=(), **told):
-    telemetry = Telemetry.create(config.instance.name, name, counters, timers)
+def stage(config, name, counters, timers=(), notes=0, **told):
+    telemetry = Telemetry.create(config.instance.name, name, counters, timers, notes)
     telemetry.tell(told)
     beat(telemetry)
     try:
@@ -77,7 +78,7 @@ def test_its_figures_are_those_of_their_one_home(config):
     journal.fill(order, "f1", 2 * SCALE, 101 * SCALE, SCALE // 100, State.FILLED, 12)
     books, predictions = Books.create(config.instance.name, ["A", "B"], 1024), {}
     with stage(config, "ingest", INGEST, venue="vectrade", connection="open") as ingest, stage(
-            config, "executor", COUNTERS, TIMERS, gateway="vectrade", state="ACTIVE", why="") as executor:
+            config, "executor", COUNTERS, TIMERS, 8, gateway="vectrade", state="ACTIVE", why="") as executor:
         write_ticks(books, 0, 50, now_ns=time.monotonic_ns())
         watched = Snapshots(config, predictions)
         predictions[0] = prediction(0, books.tag, 0.7)
@@ -86,12 +87,16 @@ def test_its_figures_are_those_of_their_one_home(config):
             executor.set(name, value * SCALE if name != "working" else value)
         ingest.add("ticks", 100)
         executor.add("refusal_signal_weak", 5)
+        executor.note_all([(1, 0, "refusal_age_data", 300e6, 250e6), (2, 1, "refusal_state_halted", 0, 0)])
         executor.observe("tick_to_decision", 200_000)
         told = taken(watched)
 
         assert told["numbers"].items() >= watched.overview.numbers().items() and told["numbers"]["ticks"] == 100
         assert told["latency_us"]["tick_to_decision"]["all"] == watched.overview.latency_us()["tick_to_decision"]
         assert told["refusals"] == {"SIGNAL_WEAK": 5} == watched.overview.refusals()
+        aged, halted = ({key: row[key] for key in row if key != "at_ns"} for row in told["recent_refusals"])
+        assert aged == {"symbol": "A", "reason": "AGE_DATA", "value": 300.0, "limit": 250.0, "unit": "ms"}
+        assert halted == {"symbol": "B", "reason": "STATE_HALTED", "value": None, "limit": None, "unit": ""}
         assert told["state"].items() >= {"state": "ACTIVE", "halted": False, "reducing": False}.items()
         assert (told["gateway"], told["venue"], told["journal"]["error"]) == ("vectrade", "vectrade", "")
 
@@ -219,6 +224,13 @@ def test_history_is_what_the_ring_still_has_of_valid_books(config):
     assert abs(found[-1][0] - time.time_ns()) < 60e9
     assert watched.history(seconds=0.0) == {"A": []}
     books.close()
+
+
+def test_every_reason_is_told_in_the_units_of_its_limit():
+    for reason, key in _KEYS.items():
+        if key and key not in ("allow", "block"):
+            told = _refusal({"reason": reason, "value": 3 * SCALE, "limit": 2 * SCALE, "symbol": 0})
+            assert told["value"] == float(_in_units(key, 3 * SCALE)), reason
 
 
 def _ended() -> int:
