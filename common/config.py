@@ -285,14 +285,19 @@ def load(path: str | os.PathLike | None = None, environ: typing.Mapping[str, str
     return config
 
 
+def without_secret(text: str) -> str:
+    """An address without what may stand in it beside the address: a name and its password, a query."""
+    return _SECRET.sub("", text) if "://" in text else text
+
+
 def plain(config: Config) -> dict[str, typing.Any]:
-    """As JSON has it, addresses without what may stand in them beside the address: a name and its password, a query."""
+    """As JSON has it, addresses as `without_secret` leaves them."""
     def stripped(tree: typing.Any) -> typing.Any:
         if isinstance(tree, dict):
             return {key: stripped(value) for key, value in tree.items()}
         if isinstance(tree, (list, tuple)):
             return [stripped(value) for value in tree]
-        return _SECRET.sub("", tree) if isinstance(tree, str) and "://" in tree else tree
+        return without_secret(tree) if isinstance(tree, str) else tree
 
     return stripped(dataclasses.asdict(config))
 

@@ -20,6 +20,11 @@ def private_folder(folder: Path) -> None:
             path.chmod(0o700)
 
 
+def stage_lock(run_dir: Path, stage: str) -> Path:
+    """What a stage holds with `lock_file` for as long as it lives."""
+    return run_dir / f"stage.{stage}.lock"
+
+
 def lock_file(path: Path, what: str) -> int:
     """Hold `path` for as long as the descriptor is open; raises InstanceError naming the holder's pid."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -35,7 +35,7 @@ from common.repeats import Repeats
 #: variables of the environment whose values never stand in a line
 SECRETS = ("ALPHA_BOT_KEY", "ALPHA_BINANCE_KEY", "ALPHA_BINANCE_SECRET", "ALPHA_MONITOR_TOKEN", "ALPHA_ALERTS_WEBHOOK",
            "ALPHA_PROXY_AUTH")
-SUPERVISED = "ALPHA_SUPERVISED"  #: set by supervisord.conf: die with the supervisor, and log for a program
+SUPERVISED = "ALPHA_SUPERVISED"  #: set by a supervisor: log for a program (and see common.stage)
 MASK = "***"
 _LEAST = 4  # letters of a value: a shorter one would be found in words, and is no secret
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

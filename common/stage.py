@@ -17,12 +17,14 @@ from common import log, placement
 from common.config import Config, tell
 from common.errors import AlphaError
 from common.links import Network
-from common.locks import lock_file, private_folder
+from common.locks import lock_file, private_folder, stage_lock
 from common.log import SUPERVISED
+from common.notify import Notifier, words
 from common.telemetry import Telemetry
 
 _HOUSEKEEPING_NS = 100_000_000
 _IDLE_MS = 50.0
+BY_SYSTEMD = "systemd"  #: what $ALPHA_SUPERVISED says in a unit of `alpha units`; supervisord.conf sets it to 1
 
 
 class Stage:
@@ -52,9 +54,7 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
 
     Raises InstanceError if the stage runs already. `core` names the placement (workers share one); `notes`: how many
     of its last events the telemetry keeps."""
-    supervised = bool(os.environ.get(SUPERVISED))
-    if supervised:
-        placement.die_with_parent()
+    supervised = begin_supervised()
     gc.disable()  # until all is loaded: `freeze_collector` has the word then
     log.start(name, config)
     say = logging.getLogger(name)
@@ -63,7 +63,7 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
         signal.signal(number, lambda received, frame: stopping.append(received))
     private_folder(config.run_dir)
     with contextlib.ExitStack() as stack:
-        stack.callback(os.close, lock_file(config.run_dir / f"stage.{name}.lock", f"stage {name}"))
+        stack.callback(os.close, lock_file(stage_lock(config.run_dir, name), f"stage {name}"))
         placement.pin(core or name, config.placement)
         tell(config, name)
         telemetry = Telemetry.create(config.instance.name, name, counters, timers, notes)
@@ -92,6 +92,10 @@ def _live(core: str, config: Config, telemetry: Telemetry, build: Callable[[Netw
             stack.callback(os.close, awake)
         network = Network(config.run_dir)
         stack.callback(network.close)
+        notifier = Notifier()
+        stack.callback(notifier.close)
+        if notifier:
+            telemetry.heard = lambda told: notifier.status(words(told))
         stage = build(network, telemetry)
         # Now that the threads of zmq run: they only carry bytes, and are to go before all that computes.
         niceness = placement.order(core, config.placement)
@@ -104,17 +108,19 @@ def _live(core: str, config: Config, telemetry: Telemetry, build: Callable[[Netw
             telemetry.tell({**telemetry.told(), "waiting_for": "", "cores": cores, "niceness": niceness,
                             "kept_awake": awake is not None, "collector_frozen": frozen})
             telemetry.set("ready", 1)
+            notifier.ready()
             say.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
-            _loop(stage, network, telemetry, stopping)
+            _loop(stage, network, telemetry, stopping, notifier)
         except Exception:
             if not supervised:
                 stage.on_close()
             raise
         say.info("stopping")
+        notifier.stopping()
         stage.on_close()
 
 
-def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[int]) -> None:
+def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[int], notifier: Notifier) -> None:
     do_work, wait = stage.do_work, stage.wait
     next_turn = last_collection = 0
     while not stopping:
@@ -126,12 +132,23 @@ def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[i
         if now >= next_turn:
             next_turn = now + _HOUSEKEEPING_NS
             telemetry.set("heartbeat_ns", now)
+            notifier.alive(now)
             for tap in network.taps:
                 tap.poll()
             if now - last_collection > 1_000_000_000:
                 last_collection = now
                 gc.collect(0)
                 log.tend()
+
+
+def begin_supervised() -> bool:
+    """Whether a supervisor starts this process again when it ends. One of supervisord's then dies with it, since the
+    next supervisord would not know it. systemd keeps its services in control groups, which outlive systemd itself
+    (`daemon-reexec`), and ends all that is in one: there a process must not die with its parent."""
+    by = os.environ.get(SUPERVISED, "")
+    if by and by != BY_SYSTEMD:
+        placement.die_with_parent()
+    return bool(by)
 
 
 @contextlib.contextmanager

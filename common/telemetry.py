@@ -16,6 +16,7 @@ import json
 import os
 import struct
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np
@@ -49,6 +50,7 @@ class Telemetry:
     def __init__(self, stage: str, counters: Sequence[str], timers: Sequence[str], block: Block | None,
                  notes: int = 0) -> None:
         self.stage, self.block = stage, block
+        self.heard: Callable[[dict[str, Any]], None] | None = None  #: called with what `tell` is given
         self.counters, self.timers = tuple(counters), tuple(timers)
         sizes = len(self.counters), len(self.timers) * _BUCKETS
         if block is None:
@@ -155,6 +157,8 @@ class Telemetry:
 
     def tell(self, info: dict[str, Any]) -> None:
         """Leave a few words for `alpha status`: what is in force, what is waited for."""
+        if self.heard is not None:
+            self.heard(info)
         raw = json.dumps(info).encode()[:_INFO - 1]
         self._text[:len(raw)] = np.frombuffer(raw, np.uint8)
         self._text[len(raw):] = 0

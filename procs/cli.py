@@ -48,6 +48,7 @@ COMMANDS = {
     "drill": ("procs.drill", "Let each fault loose on the pipeline, and judge what becomes of it."),
     "bench": ("procs.bench", "Measure, beside the floor and the article's architecture."),
     "warm": ("procs.warm", "Compile the kernels, so that stages start fast."),
+    "units": ("procs.units", "Make systemd units of the pipeline."),
     "config": ("procs.settings", "Print the configuration in force."),
 }
 

@@ -26,14 +26,15 @@ from common import captures, faults, log, placement
 from common.clock import SystemClock
 from common.config import Config, load
 from common.errors import ConfigError, ResourceError
-from common.locks import lock_file, private_folder
+from common.locks import lock_file, private_folder, stage_lock
 from common.loopback.binance import Playback
 from common.loopback.binance_orders import SyntheticBinance
 from common.loopback.connections import Connection, Mode
 from common.loopback.record import FaultLog
 from common.loopback.vectrade import Synthetic
 from common.loopback.venue import Played
-from common.stage import SUPERVISED, exit_on_error
+from common.notify import Notifier
+from common.stage import begin_supervised, exit_on_error
 from common.telemetry import Telemetry
 from common.venues import create
 
@@ -194,13 +195,12 @@ def exchange(path: str | None, recordings: tuple[str, ...], repeat: int, disturb
 
 def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
     """The exchange as this process, until SIGTERM or SIGINT; `disturb` and `repeat` as of `serve`."""
-    if os.environ.get(SUPERVISED):
-        placement.die_with_parent()
+    begin_supervised()
     log.start("exchange", config)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     private_folder(config.run_dir)
     with contextlib.ExitStack() as stack:
-        stack.callback(os.close, lock_file(config.run_dir / "stage.exchange.lock", "stage exchange"))
+        stack.callback(os.close, lock_file(stage_lock(config.run_dir, "exchange"), "stage exchange"))
         told: dict[str, Any] = {"waiting_for": "", "cores": placement.pin("exchange", config.placement),
                                 "niceness": placement.order("exchange", config.placement)}
         awake = placement.keep_awake(config.placement)
@@ -217,9 +217,14 @@ def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
 
 async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, Any], disturb: tuple[str, ...],
                         repeat: int) -> None:
-    loop, stop, clock = asyncio.get_running_loop(), asyncio.Event(), SystemClock()
+    loop, stop, clock, notifier = asyncio.get_running_loop(), asyncio.Event(), SystemClock(), Notifier()
+
+    def end() -> None:
+        notifier.stopping()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
 
     def ready(host: str, port: int) -> None:
         settings = config.exchange
@@ -231,9 +236,13 @@ async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, An
         print(f"exchange listens on {host}:{port}: {what}", flush=True)
         telemetry.tell(told | {"address": f"{host}:{port}"})
         telemetry.set("ready", 1)
+        notifier.status(f"listens on {host}:{port}")
+        notifier.ready()
 
     def housekeep(turn: int) -> None:
-        telemetry.set("heartbeat_ns", clock.monotonic_ns())
+        now = clock.monotonic_ns()
+        telemetry.set("heartbeat_ns", now)
+        notifier.alive(now)
         if turn % 10 == 0:
             gc.collect(0)
             log.tend()
