@@ -104,7 +104,7 @@ def _stop(program: Program, programs: tuple[Program, ...], setting: Setting, tar
              "# One that hangs has nothing to finish.", "TimeoutAbortSec=5s"]
     if before:
         systemctl = "systemctl" if setting.system else "systemctl --user"
-        lines.append("# Where the whole target goes, this stage waits for those that feed it: their locks are free then.")
+        lines.append("# Where the whole target goes, this stage waits until those that feed it have freed their locks.")
         for stage in before:
             command = f'{systemctl} -q is-active "$$1" || exec flock -w {patience} "$$2" true'
             lines.append(f"ExecStop=-/bin/sh -c '{command}' sh {target}"

@@ -26,6 +26,7 @@ COMMANDS = {
     "tap": ("procs.tap", "Print, count, record, play or inject what flows on a link."),
     "logs": ("procs.logs", "Show what the stages said, in the order of time."),
     "alerts": ("procs.alerts", "Show what is wrong now, and try where it is told."),
+    "top": ("procs.top", "Show the pipeline live, in a terminal."),
     "record": ("procs.record", "Record what the venues send, in files."),
     "halt": ("procs.halt", "Kill switch: stop new orders, cancel working ones."),
     "reduce": ("procs.halt", "Let only orders leave that shrink a position."),

@@ -132,7 +132,7 @@ def advice(config: Config, setting: Setting, left_out: tuple[str, ...]) -> list[
     """What to look at before they are started."""
     lines = [f"{name} holds a secret and is not written: put it into {setting.secrets}" for name in left_out]
     if config.run_dir.is_relative_to("/tmp"):
-        lines.append(f"the run folder is {config.run_dir}; systemd-tmpfiles removes what nobody touches in /tmp for ten "
-                     "days, locks included: set instance.run_dir to a folder under "
+        lines.append(f"the run folder is {config.run_dir}; systemd-tmpfiles removes what nobody touches in /tmp for "
+                     "ten days, locks included: set instance.run_dir to a folder under "
                      + ("/run" if setting.system else "$XDG_RUNTIME_DIR"))
     return lines

@@ -1,0 +1,282 @@
+"""The pipeline as text, for a terminal of any size: a snapshot becomes lines. Pure; the figures are the snapshot's.
+
+A line is a list of spans, (text, mood); moods only colour what the words say already. Wide enough, it is two columns
+around the table of symbols; narrower, one. What has no room is left out from below, within each panel.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from common.orders import State
+
+Line = list[tuple[str, str]]
+GOOD, WARN, BAD, DIM, HEAD = "good", "warn", "bad", "dim", "head"
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+ASCII = " .:-=+*#@"
+RATES = ("ticks", "predictions", "decisions", "orders", "fills", "skipped")
+NEAR = 0.8  #: share of a limit from which it is marked
+_TWO_COLUMNS = 78
+_TRAIL = 300
+_STATES = {"ready": GOOD, "waiting": WARN, "silent": BAD, "gone": BAD, "ACTIVE": GOOD, "HALTED": BAD, "ABSENT": BAD,
+           "SILENT": BAD}
+
+
+class Trails:
+    """The rates of the last snapshots, for sparklines."""
+
+    def __init__(self) -> None:
+        self.rates: dict[str, deque[float]] = {name: deque(maxlen=_TRAIL) for name in RATES}
+
+    def add(self, snapshot: Mapping[str, Any]) -> None:
+        for name, trail in self.rates.items():
+            if name in snapshot["rates"]:
+                trail.append(snapshot["rates"][name])
+
+
+def picture(snapshot: Mapping[str, Any], trails: Trails, width: int, height: int, selected: str = "",
+            paused: bool = False, blocks: str = BLOCKS) -> list[Line]:
+    """At most `height` lines of `width` characters. `selected`: the symbol whose orders are shown, "" for all."""
+    lines = _header(snapshot, paused)
+    left = height - len(lines)
+    stages, latency = _stages(snapshot), lambda wide: _latency(snapshot, wide, blocks)
+    orders, limits = _orders(snapshot, selected), lambda wide: _limits(snapshot, wide, blocks)
+    if width >= _TWO_COLUMNS:
+        half = (width - 2) // 2
+        rest = width - 2 - half
+        rates = _rates(snapshot, trails, rest, blocks)
+        symbols = _symbols(snapshot, selected, width, max(3, min(left // 4, left - 16)))
+        upper = min(max(len(stages), len(rates) + 3), max(4, (left - len(symbols)) // 2))
+        lower = max(0, left - len(symbols) - upper)
+        lines += _beside(stages[:upper], _stack(upper, rates, limits(rest)), half, upper)
+        lines += symbols
+        lines += _beside(_stack(lower, latency(half), orders), _refusals(snapshot, rest), half, lower)
+    else:
+        parts = [_symbols(snapshot, selected, width, 8), _rates(snapshot, trails, width, blocks), stages,
+                 limits(width), _refusals(snapshot, width), latency(width), orders]
+        lines += [line for part in parts for line in part]
+    return [_cut(line, width) for line in lines[:height]]
+
+
+def plain(lines: Sequence[Line]) -> str:
+    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
+
+
+def brief(snapshot: Mapping[str, Any]) -> str:
+    """The pipeline in one line, as often as one likes."""
+    numbers, rates, state = snapshot["numbers"], snapshot["rates"], snapshot["state"]
+    decided = _measured(snapshot, "tick_to_decision")
+    ready = sum(stage["state"] == "ready" for stage in snapshot["stages"])
+    return (f"{_clock(snapshot['at_ns'])}  {state['state']}  ready {ready}/{len(snapshot['stages'])}"
+            f"  ticks {rates.get('ticks', 0):,.0f}/s  predictions {rates.get('predictions', 0):,.0f}/s"
+            f"  decisions {numbers['decisions']:,}  orders {numbers['orders']:,}  fills {numbers['fills']:,}"
+            f"  position {numbers['position']:,.0f}  pnl {numbers['pnl']:+,.2f}"
+            f"  tick-to-decision p50 {decided['p50']:,.0f} us p99 {decided['p99']:,.0f} us"
+            f"  skips {numbers['skipped']:,}  errors {numbers['errors']:,}"
+            + (f"  {state['why']}" if state["why"] else ""))
+
+
+def sparkline(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:
+    """The last `width` values, from 0 to the largest of them."""
+    shown = list(values)[-width:]
+    most = max(shown, default=0.0)
+    steps = len(blocks) - 1
+    text = "".join(blocks[max(1, round(value / most * steps))] if value > 0 else blocks[0] for value in shown) \
+        if most > 0 else blocks[0] * len(shown)
+    return text.rjust(width)
+
+
+def bar(parts: Sequence[float], most: float, width: int, fills: str) -> str:
+    """A bar as long as the last of `parts` is of `most`, each part drawn with its own of `fills`."""
+    text, done = "", 0
+    for part, fill in zip(parts, fills):
+        end = min(width, round(part / most * width)) if most > 0 else 0
+        text += fill * (end - done)
+        done = max(done, end)
+    return text.ljust(width)
+
+
+# ---- the parts
+
+
+def _header(snapshot: Mapping[str, Any], paused: bool) -> list[Line]:
+    state, numbers = snapshot["state"], snapshot["numbers"]
+    mood = _STATES.get(state["state"], WARN)
+    switch = state["switch"]
+    line: Line = [(f"{state['state']}", mood)]
+    if state["why"]:
+        line.append((f"  {state['why']}", mood))
+    if switch["halt"] and not state["halted"]:
+        line.append((f"  the kill switch is set by {switch['halt']['who']}: {switch['halt']['why']}", BAD))
+    elif switch["reduction"] and not state["reducing"] and not state["halted"]:
+        line.append((f"  reduce is asked for by {switch['reduction']['who']}", WARN))
+    title = [part for part in (snapshot["instance"], snapshot["venue"], snapshot["gateway"] and
+                               f"orders {snapshot['gateway']}") if part]
+    money = (f"  position {numbers['position']:,.0f}  pnl {numbers['pnl']:+,.2f}  errors {numbers['errors']:,}"
+             f"  restarts {numbers['restarts']:,}")
+    return [[(f"alpha {' · '.join(title)}", HEAD), (money, BAD if numbers["errors"] else ""),
+             (f"  {_clock(snapshot['at_ns'])}", DIM), ("  PAUSED" if paused else "", WARN)], line]
+
+
+def _heading(text: str, more: str = "") -> Line:
+    return [(text, HEAD), (f"  {more}" if more else "", DIM)]
+
+
+def _stages(snapshot: Mapping[str, Any]) -> list[Line]:
+    lines = [_heading(f"{'STAGES':<12}{'':<9}{'cores':>5}{'MB':>6}{'starts':>7}")]
+    for stage in snapshot["stages"]:
+        cores = "-" if stage["cpu"] is None else f"{stage['cpu']:.2f}"
+        memory = "-" if stage["memory_mb"] is None else f"{stage['memory_mb']:.0f}"
+        line: Line = [(f"{stage['name']:<12}", ""), (f"{stage['state']:<8} ", _STATES[stage["state"]]),
+                      (f"{cores:>5}{memory:>6}{stage['starts']:>7}", "")]
+        if stage["errors"]:
+            line.append((f" {stage['errors']} errors", BAD))
+        note = f"for {stage['waiting_for']}" if stage["waiting_for"] else stage["note"]
+        if note:
+            line.append((f" {note}", WARN))
+        lines.append(line)
+    return lines
+
+
+def _rates(snapshot: Mapping[str, Any], trails: Trails, width: int, blocks: str) -> list[Line]:
+    lines = [_heading(f"{'RATES':<12}{'per s':>9}{'in all':>13}")]
+    for name in RATES:
+        rate = snapshot["rates"].get(name)
+        lines.append([(f"{name:<12}{'-' if rate is None else f'{rate:,.0f}' if rate >= 10 else f'{rate:.1f}':>9}"
+                       f"{snapshot['numbers'][name]:>13,} ", ""),
+                      (sparkline(trails.rates[name], max(0, width - 35), blocks), GOOD)])
+    return lines
+
+
+def _limits(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]:
+    lines = [_heading("LIMITS", "the nearest first")]
+    room = max(4, min(20, width - 34))
+    for limit in snapshot["limits"]:
+        share = limit["share"]
+        mood = BAD if share >= 1 else WARN if share >= NEAR else ""
+        name = limit["name"].removeprefix("max_") + (f" {limit['symbol']}" if limit["symbol"] else "")
+        lines.append([(f"{'!' if share >= NEAR else ' '}{name[:25]:<26}", mood),
+                      (bar([share], 1.0, room, blocks[-1]), mood), (f"{share:>5.0%}", mood)])
+    return lines
+
+
+def _symbols(snapshot: Mapping[str, Any], selected: str, width: int, most: int) -> list[Line]:
+    symbols = snapshot["symbols"]
+    wide = width >= 100
+    title = "SYMBOL" if len(symbols) < most else f"SYMBOL ({len(symbols)})"
+    lines = [_heading(f"  {title:<12}{'bid':>12}{'ask':>12}{'spread':>8}{'age ms':>8}{'position':>11}"
+                      f"{'pnl':>11}" + (f"{'avg cost':>14}" if wide else ""))]
+    at = next((place for place, symbol in enumerate(symbols) if symbol["name"] == selected), 0)
+    room = max(1, most - 1)
+    first = max(0, min(at - room // 2, len(symbols) - room))
+    for symbol in symbols[first:first + room]:
+        known = symbol["unrealised"] is not None
+        pnl = symbol["unrealised"] + symbol["realised"] - symbol["fees"] if known else None
+        spread = "-" if symbol["spread_bps"] is None else f"{symbol['spread_bps']:.2f}"
+        state = "" if symbol["valid"] and not symbol["stale"] else " stale" if symbol["valid"] else " invalid"
+        line: Line = [("> " if symbol["name"] == selected else "  ", HEAD),
+                      (f"{symbol['name'][:11]:<12}", HEAD if symbol["name"] == selected else ""),
+                      (f"{_price(symbol['bid']):>12}{_price(symbol['ask']):>12}{spread:>8}", ""),
+                      (f"{_age(symbol['age_ms']):>8}", WARN if symbol["stale"] else ""),
+                      (f"{symbol['qty']:>11,.6g}", ""),
+                      (f"{'-' if pnl is None else f'{pnl:+,.2f}':>11}", BAD if (pnl or 0) < 0 else "")]
+        if wide:
+            line.append((f"{_price(symbol['average_cost'], 8):>14}", ""))
+        line.append((state, BAD))
+        lines.append(line)
+    return lines
+
+
+def _latency(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]:
+    measured = {name: _measured(snapshot, name) for name in snapshot["latency_us"]}
+    measured = {name: one for name, one in measured.items() if one["count"]}
+    most = max((one["p99"] for one in measured.values()), default=0.0)
+    room = max(0, width - 34)
+    fills = (blocks[-1], "░" if blocks is BLOCKS else "-")
+    lines = [_heading(f"{'LATENCY us':<17}{'p50':>8}{'p99':>8} ")]
+    for name, one in measured.items():
+        lines.append([(f"{name.replace('_', ' '):<17}{one['p50']:>8,.0f}{one['p99']:>8,.0f} ", ""),
+                      (bar([one["p50"], one["p99"]], most, room, fills), GOOD)])
+    return lines
+
+
+def _orders(snapshot: Mapping[str, Any], selected: str) -> list[Line]:
+    numbers = snapshot["numbers"]
+    lines = [_heading("ORDERS", f"{numbers['working']} working, {numbers['unresolved']} without an answer"
+                                + (f"; of {selected}" if selected else ""))]
+    for order in reversed(snapshot["orders"]):
+        if not selected or order["symbol"] == selected:
+            mood = BAD if order["state"] == State.REJECTED else WARN if order["state"] == State.UNKNOWN else ""
+            lines.append([(_clock(order["at_ns"]), DIM),
+                          (f" {order['side']:<4} {order['symbol']} {order['filled']:.6g}/{order['qty']:.6g}"
+                           f" @ {_price(order['price'])} ", ""), (order["state"], mood)])
+    return lines
+
+
+def _refusals(snapshot: Mapping[str, Any], width: int) -> list[Line]:
+    counts = sorted(snapshot["refusals"].items(), key=lambda item: -item[1])
+    latest = list(reversed(snapshot["recent_refusals"]))
+    lines = [_heading("REFUSED", "by reason; the latest: value/limit")]
+    lines += [[(f"{reason:<24}{count:>11,}", "")] for reason, count in counts[:5]]
+    for one in latest:
+        found = "" if one["value"] is None else f" {_figure(one['value'])}/{_figure(one['limit'])} {one['unit']}"
+        lines.append([(f"{_clock(one['at_ns'])} " if width >= 50 else "", DIM), (f"{one['symbol']} ", ""),
+                      (one["reason"], WARN), (found, "")])
+    return lines
+
+
+def _measured(snapshot: Mapping[str, Any], station: str) -> Mapping[str, float]:
+    """Of the last seconds; of the whole life where nothing came in them."""
+    told = snapshot["latency_us"].get(station)
+    if told is None:
+        return {"p50": 0.0, "p99": 0.0, "count": 0}
+    return told["now"] if told["now"]["count"] else told["all"]
+
+
+# ---- putting together
+
+
+def _stack(height: int, *panels: list[Line]) -> list[Line]:
+    """Panels one under the other: what has too little room gives way from the last on, but for its first lines."""
+    lines: list[Line] = []
+    for place, panel in enumerate(panels):
+        later = sum(min(3, len(other)) for other in panels[place + 1:])
+        lines += panel[:max(0, height - len(lines) - later)]
+    return lines[:height]
+
+
+def _beside(left: list[Line], right: list[Line], wide: int, height: int) -> list[Line]:
+    lines = []
+    for place in range(height):
+        first = left[place] if place < len(left) else []
+        lines.append([*_cut(first, wide, pad=True), ("  ", ""), *(right[place] if place < len(right) else [])])
+    return lines
+
+
+def _cut(line: Line, width: int, pad: bool = False) -> Line:
+    cut: Line = []
+    for text, mood in line:
+        if text:
+            cut.append((text[:width], mood))
+            width -= len(cut[-1][0])
+        if width <= 0:
+            break
+    return [*cut, (" " * width, "")] if pad and width > 0 else cut
+
+
+def _clock(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns // 10**9, timezone.utc).strftime("%H:%M:%S")
+
+
+def _price(value: float | None, digits: int = 10) -> str:
+    return "-" if value is None else f"{value:,.{digits}g}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _age(ms: float | None) -> str:
+    return "-" if ms is None else f"{ms:,.0f}" if ms < 100_000 else f"{ms / 1000:,.0f} s"

@@ -1,0 +1,191 @@
+"""The screen of `alpha top`: keys, dialogs and a picture that is drawn anew once a second. Only this uses textual."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from common import killswitch
+from common.config import Config
+from common.errors import AlphaError
+from common.watch.picture import BAD, DIM, GOOD, HEAD, WARN, Trails, picture
+from common.watch.snapshot import Snapshots
+from procs.halt import _await, _cancel, _who
+
+_STYLES = {"": "", GOOD: "green", WARN: "yellow", BAD: "bold red", DIM: "dim", HEAD: "bold"}
+_EVERY_S = 1.0
+_REASON = "by hand, in alpha top"
+_HELP = """\
+q          quit
+s, tab     next symbol: its orders alone
+p          pause the picture, and go on
+h          halt: no new orders, working ones cancelled
+r          reduce: only orders that shrink a position
+u          resume: lift both
+?          this help; any key closes it
+
+! marks a limit that is nearly reached, > the symbol chosen.
+Latency: full blocks to the p50, light ones to the p99, of the
+last five seconds; of the whole life where nothing came in them.
+The figures are those of alpha status --json."""
+
+
+class Picture(Widget):
+    """What `common.watch.picture` draws, as large as there is room."""
+
+    def __init__(self, draw: Callable[[int, int], list]) -> None:
+        super().__init__()
+        self._draw = draw
+
+    def render(self) -> Text:
+        lines = self._draw(self.size.width, self.size.height)
+        return Text("\n").join(Text.assemble(*((text, _STYLES[mood]) for text, mood in line)) for line in lines)
+
+
+class Confirm(ModalScreen[bool]):
+    """A question; anything but yes is no."""
+
+    BINDINGS = [Binding("y", "answer(True)", "yes"), Binding("n,escape,q", "answer(False)", "no")]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title, self._text = title, text
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(self._title, id="title", markup=False)
+            yield Static(self._text, markup=False)
+            yield Static("y  yes      n  no", id="keys", markup=False)
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)
+
+
+class Help(ModalScreen[None]):
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static("alpha top", id="title", markup=False)
+            yield Static(_HELP, markup=False)
+
+    def on_key(self, event: Any) -> None:
+        event.stop()
+        self.dismiss()
+
+
+class Top(App[None]):
+    """`take` gives a snapshot; it is looked at once a second."""
+
+    TITLE = "alpha top"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Picture { height: 1fr; }
+    Confirm, Help { align: center middle; }
+    #dialog { width: 66; max-width: 100%; height: auto; max-height: 100%; border: round $primary; padding: 0 1;
+              background: $surface; }
+    #title { text-style: bold; }
+    #keys { margin-top: 1; }
+    """
+    BINDINGS = [
+        Binding("q", "quit", "quit"), Binding("h", "halt", "halt"), Binding("r", "reduce", "reduce"),
+        Binding("u", "resume", "resume"), Binding("s,tab", "next", "symbol", priority=True),
+        Binding("p", "pause", "pause"), Binding("question_mark", "help", "help", key_display="?")]
+
+    def __init__(self, config: Config, watched: Snapshots) -> None:
+        super().__init__()
+        self._config, self._watched, self._trails = config, watched, Trails()
+        self.snapshot = watched.take(())
+        self.selected = ""
+        self.paused = False
+        self._trails.add(self.snapshot)
+
+    def compose(self) -> ComposeResult:
+        yield Picture(lambda width, height: picture(self.snapshot, self._trails, width, height, self.selected,
+                                                    self.paused))
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.set_interval(_EVERY_S, self.look)
+
+    def look(self) -> None:
+        """Take a snapshot and draw it. A paused picture stays, and its rates go on being kept."""
+        snapshot = self._watched.take(())
+        self._trails.add(snapshot)
+        if not self.paused:
+            self.snapshot = snapshot
+            self._redraw()
+
+    def _redraw(self) -> None:
+        for shown in self.screen_stack[0].query(Picture):
+            shown.refresh()
+
+    # ---- keys
+
+    def action_next(self) -> None:
+        """From all symbols to the first, from the last to all."""
+        if len(self.screen_stack) > 1:
+            return
+        names = ["", *(symbol["name"] for symbol in self.snapshot["symbols"])]
+        self.selected = names[(names.index(self.selected) + 1) % len(names)] if self.selected in names else ""
+        self._redraw()
+
+    def action_pause(self) -> None:
+        self.paused = not self.paused
+        self.look() if not self.paused else self._redraw()
+
+    def action_help(self) -> None:
+        self.push_screen(Help())
+
+    def action_halt(self) -> None:
+        self._ask("Halt?", "No new orders leave, and working ones are cancelled, until resume.", self._halt)
+
+    def action_reduce(self) -> None:
+        self._ask("Reduce?", "Only orders that shrink a position leave, until resume.", self._reduce)
+
+    def action_resume(self) -> None:
+        folder = self._config.state_dir
+        found = killswitch.state(folder) or killswitch.reduction(folder)
+        if found is None:
+            self.notify("nothing is halted or reduced")
+            return
+        self._ask("Resume trading?", f"It was stopped or restrained by {found.who}: {found.why}", self._resume)
+
+    def _ask(self, title: str, text: str, act: Callable[[], None]) -> None:
+        def answered(yes: bool | None) -> None:
+            if yes:
+                try:
+                    act()
+                except AlphaError as error:
+                    self.notify(str(error), severity="error", timeout=30)
+
+        self.push_screen(Confirm(title, text), answered)
+
+    def _halt(self) -> None:
+        found = killswitch.halt(self._config.state_dir, _REASON, _who())
+        self.notify(f"halted: {found.why}")
+        self.run_worker(self._see_it_halt, thread=True)
+
+    def _see_it_halt(self) -> None:
+        """As `alpha halt`: where no executor confirms it, working orders are cancelled from here."""
+        if _await(self._config.instance.name, halted=1):
+            self.call_from_thread(self.notify, "the executor confirms that it is halted")
+            return
+        outcomes, problem = _cancel(self._config)
+        said = [f"{one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}" for one in outcomes]
+        if problem:
+            said.append(f"working orders could not be cancelled from here: {problem}")
+        self.call_from_thread(self.notify, "\n".join(["halted; no executor confirms it", *said]), severity="error",
+                              timeout=60)
+
+    def _reduce(self) -> None:
+        found = killswitch.reduce(self._config.state_dir, _REASON, _who())
+        self.notify(f"reducing: {found.why}")
+
+    def _resume(self) -> None:
+        lifted = killswitch.resume(self._config.state_dir)
+        self.notify(f"lifted: {lifted.why}" if lifted else "nothing was halted")
