@@ -39,12 +39,3 @@ def test_a_run_folder_that_is_a_link_is_refused(tmp_path):
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ResourceError, match="belongs to somebody else"):
         private_folder(tmp_path / "run")
-
-
-def test_who_holds_a_lock_is_known_without_taking_it(tmp_path):
-    path = tmp_path / "a.lock"
-    assert holder(path) == 0
-    fd = lock_file(path, "x")
-    assert holder(path) == os.getpid()
-    os.close(fd)
-    assert holder(path) == 0
