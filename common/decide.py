@@ -1,12 +1,14 @@
 """From a prediction to an order or a refusal. Pure: what it needs is given, and it changes nothing.
 
-    admission (common.risk)  ->  exit (common.exits), or signal and size (common.sizing)
+    admission (common.risk)  ->  exit that is due (common.exits)
+                             ->  exit by signal, or signal and size (common.sizing)
                              ->  the moment, the order (common.risk)
 
 The order is a limit at the touch of the book as it stands now, immediate-or-cancel: it takes what is shown at
 that price and leaves nothing behind. One that leaves a position, and any while the account is REDUCING, can only make
-it smaller. Cost: about 1.5 us for a prediction inside the threshold, 2 to 5 us for one
-that the moment or a limit refuses, 7 us for an order.
+it smaller. An exit that is due needs no probability, so a prediction that has none leaves a position, too: one whose
+model has failed, or that of the executor's clock (`wire.CLOCK`). Cost: about 1.5 us for a prediction inside the
+threshold, 2 to 5 us for one that the moment or a limit refuses, 7 us for an order.
 """
 
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from common import fixed
 from common.config import Config
-from common.exits import Exit, Policy, leave
+from common.exits import Exit, Policy, due, turned
 from common.fixed import SCALE
 from common.orders import BUY, SELL, Order, client_order_id
 from common.risk import (
@@ -91,9 +93,11 @@ def wish(prediction: Prediction, standing: Standing, account: Account, rules: Ru
         refusal = test(prediction, standing, account, limits, now)
         if refusal is not None:
             return refusal
+    if standing.position:
+        exit_ = leave(prediction.bid, prediction.ask, standing, account, rules.policy, now)
+        if exit_ is not None:
+            return exit_
     p_up, p_down, vol = prediction.p_up, prediction.p_down, prediction.vol
-    if account.mode == FLATTENING and standing.position:
-        return Exit("EXIT_FLATTEN")  # whatever the prediction says, and whether it says anything
     if not (0.0 <= p_up <= 1.0 and 0.0 <= p_down <= 1.0 and vol >= 0.0):  # false for NaN as well
         return Refusal("SIGNAL_INVALID", p_up)
     leaning = lean(p_up, p_down)
@@ -101,6 +105,17 @@ def wish(prediction: Prediction, standing: Standing, account: Account, rules: Ru
         return _weigh(leaning, prediction, standing, account, rules, now)
     size = notional(leaning, vol, rules.curve)
     return size or make(Refusal, ("SIGNAL_WEAK", abs(leaning), rules.curve.threshold))
+
+
+def leave(bid: int, ask: int, standing: Standing, account: Account, policy: Policy, now: int) -> Exit | None:
+    """Whether what is held is to be left, whatever a model says of it; `bid` and `ask` are what it can be left at.
+    About 0.3 us."""
+    if account.mode == FLATTENING:
+        return Exit("EXIT_FLATTEN")
+    if not policy.timed:
+        return None
+    side, price = (BUY, bid) if standing.position > 0 else (SELL, ask)
+    return due(side, now - standing.entered_ns, standing.cost, price, policy)
 
 
 def _weigh(leaning: float, prediction: Prediction, standing: Standing, account: Account, rules: Rules,
@@ -111,7 +126,7 @@ def _weigh(leaning: float, prediction: Prediction, standing: Standing, account: 
     side = BUY if position > 0 else SELL
     if position:
         age = now - standing.entered_ns
-        exit_ = leave(side, leaning, age, standing.cost, prediction.bid if position > 0 else prediction.ask, policy)
+        exit_ = turned(side, leaning, age, policy)
         if exit_ is not None:
             return exit_
         if side * leaning < 0 and age < policy.min_hold_ns:

@@ -5,8 +5,9 @@
     signal    the model no longer leans its way by `hold`, and it is older than `min_hold_ns`
 
 An exit is a wish like any other: it becomes an order that can only make the position smaller, and the checks have the
-last word. Prices are counts of 1e-8, times monotonic ns. A position is looked at with each prediction of its symbol:
-where none come, none is left.
+last word. Prices are counts of 1e-8, times monotonic ns. A position is looked at with each prediction of its symbol; a
+stop and the horizon, which need none, are looked at by the executor's clock, too, some ten times a second: they hold
+while no model speaks, as long as the book does.
 """
 
 from dataclasses import dataclass
@@ -35,11 +36,13 @@ class Policy:
     after_ns: int = 0
     stop_bps: float = 0.0
     min_hold_ns: int = 0
+    timed: bool = False  #: whether there is a rule that needs no prediction
 
     @classmethod
     def of(cls, decision: Decision) -> "Policy":
         return cls(decision.exit_on_signal, decision.hold_threshold, round(decision.exit_after_s * 1e9),
-                   decision.stop_bps, round(decision.min_hold_s * 1e9))
+                   decision.stop_bps, round(decision.min_hold_s * 1e9),
+                   bool(decision.stop_bps or decision.exit_after_s))
 
     @property
     def idle(self) -> bool:
@@ -47,15 +50,20 @@ class Policy:
         return not (self.on_signal or self.after_ns or self.stop_bps or self.min_hold_ns)
 
 
-def leave(side: int, leaning: float, age_ns: int, cost: int, price: int, policy: Policy) -> Exit | None:
-    """Whether to leave a position. `side` is 1 for one that was bought, `cost` its average cost, `price` what it can be
-    left at; where either is 0 it is not known, and no stop is met."""
+def due(side: int, age_ns: int, cost: int, price: int, policy: Policy) -> Exit | None:
+    """Whether to leave a position whatever is predicted. `side` is 1 for one that was bought, `cost` its average cost,
+    `price` what it can be left at; where either is 0 it is not known, and no stop is met."""
     if policy.stop_bps and cost > 0 and price > 0:
         lost = side * (cost - price) * _BPS / cost
         if lost >= policy.stop_bps:
             return Exit("EXIT_STOP", lost, policy.stop_bps)
     if policy.after_ns and age_ns >= policy.after_ns:
         return Exit("EXIT_HORIZON", age_ns, policy.after_ns)
+    return None
+
+
+def turned(side: int, leaning: float, age_ns: int, policy: Policy) -> Exit | None:
+    """Whether to leave a position because the model no longer leans its way."""
     if policy.on_signal and side * leaning < policy.hold and age_ns >= policy.min_hold_ns:
         return Exit("EXIT_SIGNAL", side * leaning, policy.hold)
     return None

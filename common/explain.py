@@ -27,8 +27,10 @@ from common.overview import STATIONS
 from common.ring import Top
 from common.risk import ADMISSION, MOMENT, ORDER, Account, Check, Limits, Proposal, Rate, Refusal, Standing
 from common.sizing import break_even, g, half_spread_bps, kelly, lean, move_bps, notional, quantity
-from common.wire import Prediction
+from common.wire import CLOCK, Prediction
 
+#: who is behind a prediction: a model, or the executor's clock, which asks whether what is held is to be left
+MODEL_SPOKE, CLOCK_ASKED = "model", "clock"
 PASSED, REFUSED, OFF, UNKNOWN = "passes", "refuses", "off", "not recorded"  #: verdicts of a check
 
 _STAMPS = Prediction._fields[Prediction._fields.index("recv_ns"):]
@@ -78,11 +80,14 @@ def _market(top: Top | None, decided_ns: int) -> dict[str, Any] | None:
 
 
 def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
+    """What was predicted, and `by` whom; None for what nobody said."""
     if prediction is None:
         return None
-    return {"p_up": prediction.p_up, "p_down": prediction.p_down, "lean": lean(prediction.p_up, prediction.p_down),
-            "vol_bps": prediction.vol, "model": f"{prediction.model:016x}", "worker": prediction.worker,
-            "seq": prediction.seq, "tick": KIND_NAMES.get(prediction.kind, str(prediction.kind)),
+    said = {"p_up": prediction.p_up, "p_down": prediction.p_down, "lean": lean(prediction.p_up, prediction.p_down),
+            "vol_bps": prediction.vol, "model": f"{prediction.model:016x}", "worker": prediction.worker}
+    if prediction.worker == CLOCK:
+        said = dict.fromkeys(said)
+    return {"by": CLOCK_ASKED if prediction.worker == CLOCK else MODEL_SPOKE, **said, "seq": prediction.seq, "tick": KIND_NAMES.get(prediction.kind, str(prediction.kind)),
             "venue_id": prediction.venue_id, "event_ns": prediction.event_ns,
             "bid": fixed.text(prediction.bid), "ask": fixed.text(prediction.ask)}
 
@@ -104,6 +109,11 @@ def _totals(order: Mapping[str, Any], fills: Sequence[Mapping[str, Any]], market
         if market is not None and market.bid > 0 and market.ask > 0:
             told["slippage_bps"] = _SIDES[order["side"]] * (2 * value / qty / (market.bid + market.ask) - 1) * 1e4
     return told
+
+
+def asked_by_clock(tree: Mapping[str, Any]) -> bool:
+    """Whether the clock asked for an order, and no model spoke; `tree` is that of `explain`."""
+    return tree["prediction"] is not None and tree["prediction"]["by"] == CLOCK_ASKED
 
 
 def levels(tick: Sequence[int]) -> dict[str, list[tuple[int, int]]]:
@@ -139,8 +149,9 @@ class _Behind:
         if prediction is None or rules is None:
             return
         curve, strength = rules.curve, abs(lean(prediction.p_up, prediction.p_down))
-        yield _step("lean", f"({prediction.p_up:.6f} - {prediction.p_down:.6f}) / 2",
-                    lean(prediction.p_up, prediction.p_down))
+        if prediction.worker != CLOCK:
+            yield _step("lean", f"({prediction.p_up:.6f} - {prediction.p_down:.6f}) / 2",
+                        lean(prediction.p_up, prediction.p_down))
         if type(self.wanted) is Exit:
             yield _step("exit", f"{self.wanted.reason}: {self.wanted.value:g} against {self.wanted.limit:g}", "leave")
         else:
@@ -341,13 +352,14 @@ def _in_units(key: str, value: float) -> float | str | None:
 
 def _waterfall(prediction: Prediction | None, decided_ns: int, order: Mapping[str, Any],
                history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each stage: when it began, in ns after the tick was received, and how long it took. Up to the decision by the
-    monotonic stamps that came along; from then on by the wall clock, when the executor learnt of it."""
+    """Each stage: when it began, in ns after the tick was received, or the clock asked, and how long it took. Up to the
+    decision by the monotonic stamps that came along; from then on by the wall clock, when the executor learnt of it."""
     steps: list[dict[str, Any]] = []
     at = 0
     if prediction is not None:
         stamps = [*(getattr(prediction, name) for name in _STAMPS), *([decided_ns] if decided_ns else [])]
-        for name, begin, end in zip(STATIONS, stamps, stamps[1:]):
+        passed = list(zip(STATIONS, stamps, stamps[1:]))
+        for name, begin, end in passed[-1:] if prediction.worker == CLOCK and decided_ns else passed:
             steps.append({"stage": name, "at_ns": begin - stamps[0], "ns": end - begin, "clock": "monotonic"})
         at = stamps[-1] - stamps[0]
     last = order["created_ns"]

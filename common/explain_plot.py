@@ -15,7 +15,7 @@ import numpy as np
 
 from common.capture_plot import check  # of the ending, and that there is something to draw with
 from common.errors import ConfigError
-from common.explain import PASSED, REFUSED
+from common.explain import CLOCK_ASKED, PASSED, REFUSED
 from common.instant import utc
 
 __all__ = ["check", "draw", "pictures"]
@@ -89,7 +89,8 @@ def _size(axes: Any, tree: Mapping[str, Any]) -> None:
     axes.set_title("From the probability to the size")
     prediction, lines = tree["prediction"], []
     if prediction:
-        lines.append(f"{'up, down':<12}{prediction['p_up']:.6f}, {prediction['p_down']:.6f}")
+        lines.append(f"{'asked by':<12}the clock, not a model" if prediction["by"] == CLOCK_ASKED else
+                     f"{'up, down':<12}{prediction['p_up']:.6f}, {prediction['p_down']:.6f}")
     for step in tree["size"]:
         value = step["value"]
         told = f"{value:.6f}" if isinstance(value, float) else str(value)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common import fixed
-from common.explain import OFF, PASSED, UNKNOWN
+from common.explain import CLOCK_ASKED, OFF, PASSED, UNKNOWN, asked_by_clock
 from common.instant import utc
 
 _BAR = 32  # characters of the longest stage
@@ -22,10 +22,11 @@ def lines(tree: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {UNKNOWN}: {', '.join(tree['not_recorded'])}"
     yield from _book(tree["market"], tree.get("book"))
     yield from _prediction(tree["prediction"], tree.get("model"))
-    yield from _row(tree.get("row"))
+    if tree.get("row") or not asked_by_clock(tree):
+        yield from _row(tree.get("row"))
     yield from _size(tree)
     yield from _checks(tree["checks"])
-    yield from _time(tree["waterfall"])
+    yield from _time(tree["waterfall"], asked_by_clock(tree))
     yield from _after(tree)
     yield from _replay(tree.get("replay"))
 
@@ -49,6 +50,11 @@ def _prediction(prediction: Mapping[str, Any] | None, model: Mapping[str, Any] |
     yield "prediction"
     if prediction is None:
         yield f"  {UNKNOWN}"
+        return
+    if prediction["by"] == CLOCK_ASKED:
+        yield (f"  none: the executor's clock asked, not a model, whether what is held is to be left; as of "
+               f"{prediction['tick']} tick {prediction['seq']}, venue id {prediction['venue_id']}, "
+               f"{prediction['bid']} | {prediction['ask']}")
         return
     yield (f"  up {prediction['p_up']!r}, down {prediction['p_down']!r}, lean {prediction['lean']:+.6f}; volatility "
            f"{prediction['vol_bps']:.6g} bps a tick")
@@ -110,8 +116,8 @@ def _checks(checks: list[Mapping[str, Any]]) -> Iterator[str]:
         yield f"  off: {', '.join(off)}"
 
 
-def _time(steps: list[Mapping[str, Any]]) -> Iterator[str]:
-    yield "time since the tick was received, us"
+def _time(steps: list[Mapping[str, Any]], asked: bool) -> Iterator[str]:
+    yield f"time since the {'clock asked' if asked else 'tick was received'}, us"
     longest = max((step["ns"] for step in steps), default=0) or 1
     for step in steps:
         bar = "#" * max(1 if step["ns"] > 0 else 0, round(_BAR * step["ns"] / longest))

@@ -67,6 +67,7 @@ from common.player import Player
 from common.recorder import STARTED_ANEW
 from common.ring import Books, Rows
 from common.session_log import KINDS, META_COLUMNS, MISSED, TICK_COLUMNS, Session
+from common.wire import CLOCK
 
 #: why something was not compared
 OUTSIDE = "before the capture began, after it ended, or in a hole of it"
@@ -485,7 +486,9 @@ class _Feed:
                 places[np.searchsorted(seqs, first):np.searchsorted(seqs, last, "right")]]
             if not len(found):
                 continue
-            same = self._compare_predictions(kind, symbol, found, last)
+            same = found["worker"] == CLOCK  # nothing was predicted: only the book and the verdict can be compared
+            self.report.compared[kind][self._names[symbol]] += int(same.sum())
+            same[~same] = self._compare_predictions(kind, symbol, found[~same], last)
             if kind == "decisions":
                 found = found[same]
                 for told in found[self._compare_tops(symbol, found)].tolist():

@@ -23,7 +23,7 @@ from common.config import Instrument, Risk
 from common.fixed import SCALE
 from common.layout import FLAG_VALID
 from common.orders import BUY
-from common.wire import Prediction, make
+from common.wire import CLOCK, Prediction, make
 
 if TYPE_CHECKING:
     from common.ring import Top
@@ -237,6 +237,8 @@ def clock_skew(prediction: Prediction, standing: Standing, account: Account, lim
 
 @_check(ADMISSION, "MODEL_UNDATED", "MODEL_EXPIRED", limit="max_model_age_days", switch="max_model_age_ns")
 def model_age(prediction: Prediction, standing: Standing, account: Account, limits: Limits, now: int):
+    if prediction.worker == CLOCK:  # no model speaks
+        return None
     if not account.trained_ns:
         return Refusal("MODEL_UNDATED", 0, limits.max_model_age_ns)
     age = now + account.offset_ns - account.trained_ns

@@ -10,6 +10,8 @@ from typing import Any, Iterator, NamedTuple, Sequence
 from common.errors import WireError
 
 VERSION = 1
+CLOCK = 2**32 - 1  #: the `worker` of a prediction that no model made: a clock asks whether what is held is to be left
+ABSENT = -1.0  #: the probabilities of such a one
 
 #: make(Work, values) is Work(*values) in half the time: a named tuple without the matching of its arguments
 make = tuple.__new__

@@ -156,7 +156,8 @@ class Backtest:
                         "frames", "ticks", "trades", "quotes", "gaps", "crossed", "malformed", "quote_checks",
                         "quote_mismatches")}},
                 "decisions": {
-                    "predictions": told["predictions"], "model_errors": self.chunks.model_errors,
+                    "predictions": told["predictions"], "watched": told["watched"],
+                    "model_errors": self.chunks.model_errors,
                     "orders": told["orders"], "fills": told["fills"], "cancels": told["cancels"],
                     "rejects": told["rejects"], "halted": bool(told["halted"]),
                     "refusals": dict(sorted(overview.refusals().items()))}}

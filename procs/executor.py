@@ -8,7 +8,9 @@
     file  reduce.json  beside it: only what shrinks a position leaves (`alpha reduce`, `alpha resume`)
 
 Every prediction that is taken up ends as a decision: an order, or a refusal that names its reason. The market is
-read in the books ring at that moment. At a start, what the journal left unfinished is asked for at the venue,
+read in the books ring at that moment. What is held is looked at ten times a second besides: where a stop, the horizon
+or a flatten is due, the clock asks, with a prediction of its own (`wire.CLOCK`) that goes the same way, so that a
+position is left although no worker speaks. At a start, what the journal left unfinished is asked for at the venue,
 then positions are compared with the venue's; nothing trades before both are settled.
 """
 
@@ -25,7 +27,7 @@ import numpy as np
 from common import decision, deployment, explain_context, instant, killswitch, manifest
 from common.clock import SystemClock
 from common.config import Config, load, plain
-from common.decide import ALL_REASONS, OUTBOUND_REASONS, Rules, answer, wish
+from common.decide import ALL_REASONS, OUTBOUND_REASONS, Rules, answer, leave, wish
 from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, VenueError, WireError
 from common.exits import EXITS, Exit
 from common.fixed import text
@@ -45,17 +47,18 @@ from common.gateways import (
     is_live,
 )
 from common.journal import Journal, located
-from common.layout import FLAG_VALID
+from common.layout import ASK_PX, BID_PX, FLAG_VALID, KIND, SEQ, VENUE_ID
 from common.ledger import ASK_AGAIN_NS, Ledger
 from common.links import DECISIONS, Network, Poller, Tap
-from common.orders import Order, State, Working
+from common.orders import BUY, SELL, Order, State, Working
 from common.ring import Books, Top
-from common.risk import ACTIVE, FLATTENING, REDUCING, Account, Rate, Refusal
+from common.risk import ACTIVE, FLATTENING, REDUCING, Account, Rate, Refusal, closable
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
-from common.wire import Prediction, decode
+from common.wire import ABSENT, CLOCK, Prediction, decode
 
 COUNTERS = ("predictions", "superseded", "decisions", "orders", "acks", "fills", "cancels", "rejects", "unknowns",
+            "watched",  # decisions that the clock asked for, not a prediction
             "refusals", *(f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS),
             "position", "exposure", "realised", "unrealised", "fees", "day_loss",  # gauges, 1e-8 of quote currency
             "working", "unresolved", "halted", "armed", "reconciled", "reducing",  # gauges
@@ -234,7 +237,8 @@ class Executor(Stage):
                 return
         clock, ledger, rules = self._clock.monotonic_ns, self.ledger, self._rules[symbol]
         standing, account = ledger.standings[symbol], ledger.account
-        if self._model is not None and prediction.model != self._model:
+        asked = prediction.worker == CLOCK
+        if self._model is not None and prediction.model != self._model and not asked:
             self._date_model(prediction.model)
         told = self._tap is not None and self._tap.wanted
         before = decision.before(standing, account) if told else None
@@ -245,7 +249,7 @@ class Executor(Stage):
             verdict = answer(wanted, prediction, market, standing, account, rules, answer_ns)
         decided = clock()
         newest = standing.seq
-        if epoch == standing.epoch and prediction.seq > newest:
+        if epoch == standing.epoch and prediction.seq > newest and not (asked and type(verdict) is Refusal):
             standing.seq = prediction.seq
         refusal = verdict
         if type(verdict) is Order:
@@ -262,7 +266,10 @@ class Executor(Stage):
         """Count the decision; its latencies are written down later, many at a time, off the way of the next."""
         add = self._telemetry.add
         add("decisions")
-        self._passed.append((*prediction[_STAMPS:], decided))
+        if prediction.worker == CLOCK:
+            add("watched")
+        else:
+            self._passed.append((*prediction[_STAMPS:], decided))
         if refusal is not None:
             add("refusals")
             add(COUNTER_OF[refusal.reason])
@@ -287,12 +294,12 @@ class Executor(Stage):
     def _observe(self) -> None:
         """The latency of each station, from the stamps that came with the decisions since the last time; and the last
         of their refusals, one by one."""
-        if not self._passed:
-            return
         if self._refused:
             self._telemetry.note_all([(at, symbol, COUNTER_OF[refusal.reason], refusal.value, refusal.limit)
                                       for at, symbol, refusal in self._refused[-NOTES:]])
             self._refused.clear()
+        if not self._passed:
+            return
         stamps = np.array(self._passed)
         self._passed.clear()
         self._telemetry.observe_all(STATIONS, np.diff(stamps).T)
@@ -329,7 +336,8 @@ class Executor(Stage):
         except ResourceError as error:
             self._halt(str(error))
             return Refusal("JOURNAL_FAILED")
-        working = self.ledger.opened(order, (market.bid + market.ask) // 2, prediction.recv_ns, decided)
+        working = self.ledger.opened(order, (market.bid + market.ask) // 2,
+                                     prediction.recv_ns if prediction.worker != CLOCK else 0, decided)
         account.rate.take(decided)
         self._virgin = False
         self._telemetry.add("orders")
@@ -390,7 +398,8 @@ class Executor(Stage):
                     telemetry.add("acks")
                 if event.sent_ns and working.decided_ns:
                     telemetry.observe("send", event.sent_ns - working.decided_ns)
-                    telemetry.observe("tick_to_order", event.sent_ns - working.recv_ns)
+                    if working.recv_ns:  # not where the clock asked: there was no tick to begin with
+                        telemetry.observe("tick_to_order", event.sent_ns - working.recv_ns)
                     telemetry.observe("ack", event.at_ns - event.sent_ns)
             case Filled():
                 if ledger.filled(working, event, wall):
@@ -507,6 +516,7 @@ class Executor(Stage):
         if now >= self._next_mark:
             self._next_mark = now + _MARK_NS
             self._mark()
+            self._watch()
         if idle and now >= self._next_tidy:
             self._next_tidy = now + _TIDY_NS
             self._guarded(self.journal.tidy)
@@ -528,6 +538,22 @@ class Executor(Stage):
                             ("drawdown", ledger.account.drawdown),
                             ("unresolved", sum(standing.unresolved for standing in ledger.standings))):
             telemetry.set(name, value)
+
+    def _watch(self) -> None:
+        """Ask of all that is held whether it is due to be left, unless its newest tick was decided on already. A
+        refusal leaves that tick to the models, and to the next look."""
+        account = self.ledger.account
+        for symbol, standing in enumerate(self.ledger.standings):
+            held = standing.position
+            if not held or not closable(SELL if held > 0 else BUY, standing):
+                continue  # or it is being left already
+            tick, rules, now = self.books.newest(symbol), self._rules[symbol], self._clock.monotonic_ns()
+            if tick is None or tick[SEQ] <= standing.seq:
+                continue  # it has been decided on: an order would have the id of the one that came of it
+            bid, ask = tick[BID_PX], tick[ASK_PX]
+            if leave(bid, ask, standing, account, rules.policy, now) is not None:
+                self.consider(Prediction(symbol, CLOCK, self._tag, tick[SEQ], tick[VENUE_ID], tick[KIND], 0, 0, ABSENT,
+                                         ABSENT, 0.0, bid, ask, *(now,) * 6))
 
     def _count_loss(self, profit: int) -> None:
         number = self._clock.wall_ns() // _DAY_NS

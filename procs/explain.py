@@ -77,7 +77,7 @@ def explain(order_id: str, paths: tuple[str, ...], again: bool, model: Path | No
         if out:
             explain_plot.draw(tree, out)
         print(json.dumps(tree, indent=1) if as_json else "\n".join(lines(tree)))
-        differs = tree["verdict"]["same"] is False or again and not tree["replay"].get("same")
+        differs = tree["verdict"]["same"] is False or again and tree["replay"].get("same", False) is False
     sys.exit(_DIFFERENT if differs else 0)
 
 
@@ -116,7 +116,7 @@ def _explained(config: Config, order_id: str) -> tuple[dict[str, Any], Mapping[s
 
 def _model(config: Config, tree: Mapping[str, Any], given: Path | None) -> dict[str, Any] | None:
     """What the manifest says of the model that predicted, found by its id among the models in use."""
-    if tree["prediction"] is None:
+    if tree["prediction"] is None or pure.asked_by_clock(tree):
         return None
     for path in [given] if given else deployment.known(config):
         try:
@@ -155,7 +155,7 @@ def _rings(config: Config, tree: Mapping[str, Any], model: Mapping[str, Any] | N
             tick = books.read(books.symbols.index(order["symbol"]), market["seq"])
             book = _texts(pure.levels(tick)) if tick else None
         rows = Rows.attach(config.instance.name, TABLE_HASH)
-        if rows.tag == order["epoch"] and order["symbol"] in rows.symbols:
+        if not pure.asked_by_clock(tree) and rows.tag == order["epoch"] and order["symbol"] in rows.symbols:
             row = _row(rows, rows.symbols.index(order["symbol"]), order["seq"], model)
     except (FileNotFoundError, LayoutError):
         pass
@@ -189,6 +189,9 @@ def _replayed(config: Config, paths: tuple[str, ...], tree: dict[str, Any], cont
 
     if tree["prediction"] is None:
         raise ConfigError("the journal does not say what was predicted", where=tree["order"]["client_id"])
+    if pure.asked_by_clock(tree):
+        return {"found": False, "same": None, "captures": list(paths),
+                "why": "the clock asked, not a model: there is no probability to make again"}
     configured = configure(config, paths)
     file = model or (Path(tree["model"]["path"]) if tree["model"] else None)
     if file is None:

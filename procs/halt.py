@@ -71,9 +71,10 @@ def reduce(reason: str, path: str | None, as_json: bool) -> None:
 def flatten(reason: str, path: str | None, as_json: bool) -> None:
     """Leave every position, and let nothing else leave, until `alpha resume`.
 
-    A position is left with the next prediction of its symbol, at the touch, by orders of at most
-    risk.max_order_notional, inside all limits; one of a symbol without predictions stays. Exit code 0 if the executor
-    confirms that it does so, 1 if it does not within two seconds; `alpha position` shows what is still held.
+    A position is left within a tenth of a second, or with the next tick of its symbol, whether anything is predicted or
+    not: at the touch, by orders of at most risk.max_order_notional, inside all limits; one whose book is not valid
+    stays until it is. Exit code 0 if the executor confirms that it does so, 1 if it does not within two seconds; `alpha
+    position` shows what is still held.
     """
     _reduce(reason, path, as_json, flatten=True)
 

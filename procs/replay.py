@@ -46,7 +46,7 @@ from common.ring import Books, Rows
 from common.risk import Refusal
 from common.stage import exit_on_error
 from common.telemetry import Telemetry
-from common.wire import Prediction, decode, encode
+from common.wire import CLOCK, Prediction, decode, encode
 from procs import executor as executor_stage
 from procs import feature as feature_stage
 from procs import inference as inference_stage
@@ -64,18 +64,23 @@ class _Executor(executor_stage.Executor):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._asked = 0  # by the clock, since the last turn
         self._counted: defaultdict[str, int] = defaultdict(int)  # decisions by the reason of the refusal, or ""
 
     def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
         reason = refusal.reason if refusal else ""
         self._counted[reason] += 1
+        if prediction.worker == CLOCK:
+            self._telemetry.add("watched")
+            self._asked += 1
         if reason in executor_stage.LOSSES:
             self._halt_for_loss(refusal)
 
     def _observe(self) -> None:
         add, counted = self._telemetry.add, self._counted
         decisions = sum(counted.values())
-        add("predictions", decisions)
+        add("predictions", decisions - self._asked)
+        self._asked = 0
         add("decisions", decisions)
         add("refusals", decisions - counted.pop("", 0))
         for reason, count in counted.items():

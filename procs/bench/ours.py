@@ -54,7 +54,8 @@ class Ours:
                 "warm": get("feature", "warm_rows"), "offered": get("feature", "offered"),
                 "dispatched": get("feature", "dispatched"), "skipped": get("feature", "skipped"),
                 "waiting": get("feature", "waiting"), "predictions": get("inference", "predictions"),
-                "decisions": get("executor", "decisions"), "superseded": get("executor", "superseded"),
+                "decisions": get("executor", "decisions") - get("executor", "watched"),  # of predictions
+                "superseded": get("executor", "superseded"),
                 "losses": sum(get(stage, counter) for stage, counter in LOSSES)}
 
     def settle(self) -> tuple[dict[str, int], float]:

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import Config, Decision, Executor, Instrument, Market, Risk
-from common.decide import ALL_REASONS, Rules, decide, propose, wish
+from common.decide import ALL_REASONS, Rules, decide, leave, propose, wish
 from common.exits import EXITS, Exit
 from common.fixed import SCALE
 from common.layout import FLAG_VALID
 from common.orders import BUY, SELL, Order, client_order_id
 from common.ring import Top
 from common.risk import FLATTENING, REDUCING, Account, Rate, Refusal, Standing
-from common.wire import Prediction
+from common.wire import ABSENT, CLOCK, Prediction
 
 NOW = 10**12
 CONFIG = Config(instruments={"X": Instrument(tick="0.001", lot="0.001")})
@@ -236,6 +236,40 @@ def test_flattening_leaves_whatever_is_held_whatever_is_predicted():
     assert decide(prediction(0.9), BOOK, *holding(0, mode=FLATTENING), RULES, NOW).reason == "REDUCE_ONLY"
 
 
+def clock(**changes) -> Prediction:
+    """What the executor's clock asks."""
+    return seen(ABSENT, p_down=ABSENT, worker=CLOCK, vol=0.0, model=0, **changes)
+
+
+@pytest.mark.parametrize("way", [1, -1])
+@pytest.mark.parametrize("decision, more, reason", [
+    (dict(exit_after_s=10.0), {}, "EXIT_HORIZON"), (dict(stop_bps=100.0), {}, "EXIT_STOP"),
+    ({}, {"mode": FLATTENING}, "EXIT_FLATTEN"),
+    (dict(exit_after_s=10.0, stop_bps=100.0), {"mode": FLATTENING}, "EXIT_FLATTEN")])
+def test_an_exit_that_is_due_needs_no_probability(decision, more, reason, way):
+    rules, cost = rules_of(**decision), 100 * SCALE + way * 2 * SCALE
+    for asked in (clock(), seen(math.nan), seen(0.5, p_down=math.nan), seen(1.5), seen(0.9, vol=math.nan),
+                  seen(0.5 + way * 0.4)):
+        standing, account = holding(way * 10, cost=cost, **more)
+        assert leave(asked.bid, asked.ask, standing, account, rules.policy, NOW).reason == reason
+        assert wish(asked, standing, account, rules, NOW).reason == reason in EXITS
+        order = decide(asked, NARROW, standing, account, rules, NOW)
+        assert (order.side, order.qty, order.reduce_only) == (-way, 10 * SCALE, True)
+
+
+def test_what_is_not_due_needs_one():
+    rules = rules_of(exit_on_signal=True, hold_threshold=0.4, exit_after_s=20.0, stop_bps=300.0)
+    for asked in (clock(), seen(math.nan), seen(1.5)):
+        for held in (10, -10, 0):
+            assert decide(asked, NARROW, *holding(held), rules, NOW).reason == "SIGNAL_INVALID"
+
+
+def test_a_clock_is_not_asked_how_old_its_model_is():
+    rules = rules_of(risk=Risk(max_model_age_days=1.0), exit_after_s=1.0)
+    assert decide(seen(0.5), NARROW, *holding(10), rules, NOW).reason == "MODEL_UNDATED"
+    assert decide(clock(), NARROW, *holding(10), rules, NOW).reduce_only
+
+
 def test_one_capital_serves_all_symbols():
     rules = rules_of(capital=6_000.0)
     whole = decide(seen(0.9), NARROW, *world(), rules, NOW)
@@ -308,6 +342,20 @@ def test_it_is_symmetric_and_never_above_any_limit_whatever_is_switched_on(
         assert not decision["capital"] or after + others * SCALE <= decision["capital"] * SCALE
     if mode:
         assert one.reduce_only
+
+
+@given(decisions, st.integers(-300, 300), st.integers(0, 20), st.integers(0, 20),
+       st.sampled_from([0, REDUCING, FLATTENING]), st.integers(-300, 300), st.sampled_from([100.0, 10_000.0]))
+def test_what_a_clock_asks_for_can_only_shrink_a_position(decision, held, buying, selling, mode, cost, most):
+    rules = rules_of(risk=Risk(max_order_notional=most), **decision)
+    standing, account = holding(held, mode=mode, open_buy=buying * SCALE, open_sell=selling * SCALE,
+                                cost=(100 * 100 + cost) * SCALE // 100)
+    verdict = decide(clock(), NARROW, standing, account, rules, NOW)
+    if type(verdict) is Refusal:
+        return
+    working = selling if held > 0 else buying
+    assert verdict.reduce_only and verdict.side * held < 0
+    assert 0 < verdict.qty <= (abs(held) - working) * SCALE and verdict.qty * verdict.price <= most * SCALE**2
 
 
 @given(decisions, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(-200, 200))

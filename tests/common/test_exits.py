@@ -5,15 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import Decision
-from common.exits import EXITS, Policy, leave
+from common.exits import EXITS, Exit, Policy, due, turned
 
 S = 10**9
 ALL = Policy.of(Decision(exit_on_signal=True, hold_threshold=0.01, exit_after_s=30.0, stop_bps=20.0, min_hold_s=2.0))
 
 
+def leave(side: int, leaning: float, age_ns: int, cost: int, price: int, policy: Policy) -> Exit | None:
+    """What is due comes first, whatever is predicted."""
+    return due(side, age_ns, cost, price, policy) or turned(side, leaning, age_ns, policy)
+
+
 def test_by_default_nothing_is_ever_left():
     policy = Policy.of(Decision())
     assert policy.idle and policy == Policy() and not ALL.idle
+    assert ALL.timed and not policy.timed and not Policy.of(Decision(exit_on_signal=True, min_hold_s=1.0)).timed
+    assert Policy.of(Decision(stop_bps=1.0)).timed and Policy.of(Decision(exit_after_s=1.0)).timed
     assert leave(1, -0.5, 10**18, 100, 1, policy) is None
 
 

@@ -10,11 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common import captures
+from common import captures, decision
+from common.config import Config
+from common.decide import Rules, answer, wish
 from common.errors import ConfigError, LayoutError, ModelError
-from common.layout import FLAG_VALID, FLAGS, KIND, KIND_STATE, RECV_NS, ROW_RUN, SEQ
+from common.layout import ASK_PX, BID_PX, FLAG_VALID, FLAGS, KIND, KIND_STATE, RECV_NS, ROW_RUN, SEQ, VENUE_ID
 from common.parity import COLD, LIVE_COLD, OUTSIDE, STREAM, Report, compare, shown
+from common.risk import FLATTENING, Account, Rate, Standing
 from common.session_log import KINDS, META_COLUMNS, TICK_COLUMNS, Session
+from common.wire import ABSENT, CLOCK, Prediction
 from tests.live_session import ROOT, SYMBOLS, Pipeline, frames
 
 
@@ -77,6 +81,40 @@ def test_what_the_recorder_missed_of_the_frames_is_left_out_and_no_more(tmp_path
     report = compare(Session(tmp_path / "session"), paths)
     assert report.first is None and 0 < report.left_out["ticks"][OUTSIDE] <= 40
     assert 400 < report.left_out["rows"][COLD] < 2 * 300 and totals(report)["rows"] > 1500
+
+
+def ask(pipeline: Pipeline, symbol: int) -> None:
+    """The clock asks to leave what is held, as of the newest tick."""
+    tick, now = pipeline.books.newest(symbol), pipeline.clock.now_ns
+    asked = Prediction(symbol, CLOCK, pipeline.books.tag, tick[SEQ], tick[VENUE_ID], tick[KIND], 0, 0, ABSENT, ABSENT,
+                       0.0, tick[BID_PX], tick[ASK_PX], *(now,) * 6)
+    standing, account = Standing(pipeline.books.tag), Account(Rate(20.0))
+    standing.position, account.mode = 10**8, FLATTENING
+    before, top, rules = decision.before(standing, account), pipeline.books.top(symbol), Rules.of(Config(), "X")
+    order = answer(wish(asked, standing, account, rules, now), asked, top, standing, account, rules, now)
+    assert order.reduce_only
+    pipeline.log.write_decisions(decision.encode(asked, now, now, top, before, order, None))
+
+
+def test_what_the_clock_asked_is_decided_again_although_nothing_was_predicted(tmp_path):
+    played, pipeline = frames(8), Pipeline(tmp_path)
+    pipeline.record()
+    for part in range(0, len(played), 200):
+        pipeline.play(played[part:part + 200])
+        ask(pipeline, part // 200 % 2)
+    paths, session = pipeline.close(), Session(tmp_path / "session")
+    report = compare(session, paths)
+    asked = np.flatnonzero(session.records("decisions")["worker"] == CLOCK)
+    assert report.first is None and not any(report.left_out.values()) and len(asked) > 3
+    assert totals(report) == {kind: len(session.records(kind)) for kind in KINDS}
+    for name in ("qty", "top_bid"):
+        records = edit(tmp_path / "session", "decisions")
+        records[name][asked[-1]] += 1
+        records.flush()
+        found = compare(Session(tmp_path / "session"), paths)
+        assert found.differences == 1 and (found.first.kind, found.first.column) == ("decisions", name)
+        records[name][asked[-1]] -= 1
+        records.flush()
 
 
 def edit(folder: Path, kind: str) -> np.ndarray:

@@ -27,7 +27,7 @@ from common.links import LocalLink, Network
 from common.orders import BUY, SELL, Order, State
 from common.ring import Books
 from common.telemetry import Telemetry
-from common.wire import Prediction, TickRef, encode
+from common.wire import CLOCK, Prediction, TickRef, encode
 from procs.executor import COUNTERS, NOTES, TIMERS, Executor
 from tests.standin import StandIn
 from tests.waiting import until
@@ -568,6 +568,117 @@ def test_a_position_is_left_by_a_reduce_only_order(desk, decision, reason):
     assert working.order.reduce_only and (working.order.side, working.order.qty) == (-BUY, held)
     d.settle()
     assert d.held() == 0 and d.get(reason) == 1
+
+
+# ---- the clock asks
+
+@pytest.mark.parametrize("decision, reason", [
+    (Decision(stop_bps=50.0), "exit_stop"), (Decision(exit_after_s=5.0), "exit_horizon"), (Decision(), "exit_flatten")])
+def test_a_position_is_left_although_no_prediction_comes(desk, decision, reason):
+    d = desk(decision=decision).ready()
+    d.predict(0.9)
+    d.predict(0.1, symbol=1)
+    d.settle()
+    bought, sold, orders = d.held(), d.held("AAPL"), d.get("orders")
+    for _ in range(10):
+        d.wait(100)
+        d.show()
+        d.show(1)
+    assert (d.held(), d.held("AAPL"), d.get("watched"), d.get("decisions")) == (bought, sold, 0, 2), "nothing is due"
+    if reason == "exit_flatten":
+        killswitch.reduce(d.folder, "home", flatten=True)
+    d.clock.set(d.clock.now_ns + 4 * S)
+    for symbol, cents in ((0, 9_900), (1, 10_100)):
+        d.show(symbol, cents - 1, cents + 1)
+    d.wait(100)
+    d.settle()
+    assert d.held() == d.held("AAPL") == 0 and d.get(reason) == d.get("watched") == 2
+    assert (d.get("orders"), d.get("decisions"), d.get("predictions"), d.get("refusals")) == (orders + 2, 4, 2, 0)
+    d.wait(200)
+    counts = {timer: d.telemetry.quantiles(timer)["count"] for timer in TIMERS}
+    assert counts == {**dict.fromkeys(TIMERS, 2), "send": 4, "ack": 4}, "what the clock asks has no waterfall"
+    reader = Reader(d.folder / "journal.db")
+    last = json.loads(reader.order("last")["context"])
+    reader.close()
+    assert last["prediction"]["worker"] == CLOCK and last["prediction"]["p_up"] == -1.0
+    assert last["prediction"]["seq"] == int(d.books.heads[1])
+
+
+def test_without_exits_the_clock_asks_nothing(desk):
+    d = desk(decision=Decision(exit_on_signal=True, min_hold_s=1.0)).ready()
+    d.predict(0.9)
+    d.settle()
+    d.clock.set(d.clock.now_ns + 3600 * S)
+    d.show(0, 1_000, 1_001)
+    d.wait(200)
+    assert d.held() > 0 and (d.get("watched"), d.get("decisions")) == (0, 1)
+
+
+def test_the_clock_asks_once_of_a_tick_that_became_an_order_and_again_of_one_that_did_not(desk):
+    d = desk(decision=Decision(exit_after_s=1.0), risk=Risk(symbol_cooldown_ms=1500.0)).ready()
+    d.predict(0.9)
+    d.settle()
+    d.show()
+    tick = int(d.books.heads[0])
+    d.wait(1200)
+    d.wait(100)
+    assert d.refused() == {"RATE_SYMBOL": 2} and d.get("watched") == 2
+    assert d.executor.ledger.standings[0].seq < tick, "the tick is left to the models"
+    d.wait(200)
+    assert d.get("orders") == 2 and d.executor.ledger.standings[0].seq == tick
+    d.settle()
+    assert d.held() == 0 and d.executor.journal.find(f"{d.books.tag:08x}-0-{tick}")
+
+
+def test_what_is_being_left_already_is_not_asked_about_again(desk, venue):
+    d = desk(venue, decision=Decision(exit_after_s=1.0)).ready()
+    d.predict(0.9)
+    d.settle()
+    venue.share = Decimal(0)
+    venue.faults.append("hang")
+    d.clock.set(d.clock.now_ns + S)
+    d.show()
+    d.wait(100)
+    d.show()
+    d.wait(100)
+    assert d.get("watched") == 1 and d.refused() == {}
+    venue.release()
+    d.settle()
+    venue.share = Decimal(1)
+    d.show()
+    d.until(lambda: d.held() == 0)
+    assert d.get("watched") == 2 and d.refused() == {}
+
+
+def test_a_halt_an_invalid_book_and_an_unknown_order_hold_the_clock_too(desk):
+    d = desk(decision=Decision(exit_after_s=1.0)).ready()
+    d.predict(0.9)
+    d.settle()
+    killswitch.halt(d.folder, "wait")
+    d.clock.set(d.clock.now_ns + S)
+    d.show()
+    d.wait(100)
+    assert set(d.refused()) == {"STATE_HALTED"} and d.held() > 0
+    killswitch.resume(d.folder)
+    d.show(flags=0)
+    d.until(lambda: "BOOK_INVALID" in d.refused())
+    assert d.held() > 0
+    d.show()
+    d.until(lambda: d.held() == 0)
+
+
+def test_the_clock_speaks_of_the_model_that_trades_no_word(desk, tmp_path):
+    """Neither is a model dated by it, nor does it wait for one."""
+    d = desk(decision=Decision(exit_after_s=1.0)).ready()
+    d.predict(0.9)
+    d.settle()
+    d.close()
+    d = desk(decision=Decision(exit_after_s=1.0), risk=Risk(symbol_cooldown_ms=0.0, max_model_age_days=1.0)).ready()
+    d.clock.set(d.clock.now_ns + 2 * S)
+    d.show()
+    d.wait(100)
+    d.settle()
+    assert d.held() == 0 and d.executor._model == -1
 
 
 def test_the_age_of_a_position_begins_anew_when_it_is_turned_around(desk):

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from common import explain_context, layout
+from common import explain_context, killswitch, layout
 from common.clock import ManualClock
 from common.config import load, plain
 from common.decision import before
@@ -86,16 +86,34 @@ def test_what_the_executor_journals_is_all_that_is_needed(file, tmp_path):
                                                             "end_ns")}
             inbox.send(encode([explained.prediction(n, 0.9 if n % 40 else 0.1, epoch=books.tag, event_ns=0, **stamps)]))
         executor.do_work()
+    killswitch.reduce(config.state_dir, "home", flatten=True)  # and no prediction comes
+    for _ in range(20):
+        clock.set(clock.now_ns + 20_000_000)
+        show()
+        executor.do_work()
     executor.on_close()
     reader = Reader(located(config))
     orders = reader.orders()
     reader.close()
-    assert len(orders) == 2
+    assert len(orders) == 3
     for order in orders:
         found = run(file, order["client_id"], "--json")
         tree = json.loads(found.stdout)
         assert tree["not_recorded"] == [] and tree["verdict"]["same"], tree["verdict"]
         assert {told["verdict"] for told in tree["checks"]} == {"passes", "off"} and found.exit_code == 0
+        assert tree["prediction"]["by"] == ("clock" if order is orders[0] else "model")
+    assert tree["row"] is None
+    tree = json.loads(run(file, "last", "--json").stdout)
+    assert tree["prediction"]["p_up"] is tree["prediction"]["model"] is None and tree["prediction"]["seq"] > 100
+    assert [step["stage"] for step in tree["waterfall"]][:2] == ["decide", "journal"]
+    assert [step["step"] for step in tree["size"]] == ["exit", "cut"] and "EXIT_FLATTEN" in tree["size"][0]["how"]
+    picture, capture = tmp_path / "why.svg", tmp_path / "any.gz"
+    capture.write_bytes(b"")
+    found = run(file, "last", "--out", str(picture), "--replay", str(capture))
+    assert found.exit_code == 0, found.output
+    assert "the executor's clock asked, not a model" in found.stdout and "SHA-256" not in found.stdout
+    assert "there is no probability to make again" in found.stdout and "time since the clock asked" in found.stdout
+    assert "the clock, not a model" in picture.read_text()
 
 
 def test_an_order_that_does_not_follow_is_exit_code_1(file, written):

@@ -146,3 +146,61 @@ def test_working_orders_are_cancelled_although_the_executor_hangs(stages):
     reader = Reader(located(venue.config))
     until(lambda: reader.orders()[0]["state"] == "cancelled", 10, "the journal knows it, too")
     reader.close()
+
+
+def test_a_position_is_left_although_no_worker_speaks(instance, run_dir, tmp_path):
+    """By its age, and by `alpha flatten`: the worker stands still, ticks go on."""
+    env = environment(instance, tmp_path, run_dir)
+    stages = {"exchange": ["exchange", "--rate", "400"], "ingest": ["ingest"], "feature": ["feature"],
+              "inference": ["inference", "--worker", "0"]}
+    processes = {name: command(*words, env=env) for name, words in stages.items()}
+    overview, journal = Overview(instance), located(load(None, env))
+
+    def held() -> bool:
+        if not journal.exists():
+            return False
+        reader = Reader(journal)
+        try:
+            return any(position.qty for position in reader.positions().values())
+        finally:
+            reader.close()
+
+    def count(name: str) -> int:
+        overview.refresh()
+        return overview.get("executor", name)
+
+    def left_by(reason: str, setting: dict[str, str], act=lambda: None) -> None:
+        """An executor with that setting, a position, no worker any more: what is held is left, for that reason."""
+        processes["executor"] = command("executor", env={**env, **setting})
+        until(lambda: overview.refresh() or overview.ready("executor"), 60, "the executor")
+
+        def left() -> bool:
+            processes["inference"].send_signal(signal.SIGCONT)
+            until(held, 60, "a position")
+            processes["inference"].send_signal(signal.SIGSTOP)
+            act()
+            until(lambda: not held(), 60, f"nothing is held any more: {reason}")
+            return bool(count(reason) and count("watched"))  # else the last word before the stop had left it
+
+        until(left, 90, "the clock has asked")
+        processes["executor"].terminate()
+        assert processes["executor"].wait(30) == 0
+
+    def flatten() -> None:
+        process = command("flatten", "home", env=env)
+        assert "flattening: home" in process.communicate()[0] and process.returncode == 0
+
+    try:
+        left_by("exit_horizon", {"ALPHA_DECISION__EXIT_AFTER_S": "1.0"})
+        reader = Reader(journal)
+        told = command("explain", reader.order("last")["client_id"], env=env)
+        reader.close()
+        assert "the executor's clock asked, not a model" in told.communicate()[0] and told.returncode == 0
+        left_by("exit_flatten", {}, flatten)
+    finally:
+        for process in processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in processes.values():
+            process.communicate(timeout=30)
