@@ -83,11 +83,12 @@ def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
     """What was predicted, and `by` whom; None for what nobody said."""
     if prediction is None:
         return None
-    said = {"p_up": prediction.p_up, "p_down": prediction.p_down, "lean": lean(prediction.p_up, prediction.p_down),
-            "vol_bps": prediction.vol, "model": f"{prediction.model:016x}", "worker": prediction.worker}
+    said = {"by": MODEL_SPOKE, "p_up": prediction.p_up, "p_down": prediction.p_down,
+            "lean": lean(prediction.p_up, prediction.p_down), "vol_bps": prediction.vol,
+            "model": f"{prediction.model:016x}", "worker": prediction.worker}
     if prediction.worker == CLOCK:
-        said = dict.fromkeys(said)
-    return {"by": CLOCK_ASKED if prediction.worker == CLOCK else MODEL_SPOKE, **said, "seq": prediction.seq, "tick": KIND_NAMES.get(prediction.kind, str(prediction.kind)),
+        said = {**dict.fromkeys(said), "by": CLOCK_ASKED}
+    return {**said, "seq": prediction.seq, "tick": KIND_NAMES.get(prediction.kind, str(prediction.kind)),
             "venue_id": prediction.venue_id, "event_ns": prediction.event_ns,
             "bid": fixed.text(prediction.bid), "ask": fixed.text(prediction.ask)}
 

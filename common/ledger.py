@@ -10,6 +10,7 @@ Monotonic times are called `now`, Unix times `wall`; both in ns.
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from common.errors import VenueError
 from common.fixed import SCALE
@@ -45,9 +46,12 @@ class Ledger:
         self._last: dict[str, tuple[int, int, int, int]] = {}  #: of the last order: time, side, quantity, price
         self._times: dict[tuple[str, int], deque[int]] = {}  #: of the last orders of a symbol and side
 
-    def restore(self, positions: Mapping[str, Position], working: Iterable[Working], wall: int) -> None:
-        """Begin where the journal ended: what became of its unfinished orders is unknown until asked."""
+    def restore(self, positions: Mapping[str, Position], working: Iterable[Working], wall: int,
+                begun: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Begin where the journal ended: what became of its unfinished orders is unknown until asked. `begun`: when
+        what is held was, Unix ns."""
         self.positions.update(positions)
+        self._entered.update({symbol: self._monotonic(at, wall) for symbol, at in begun.items()})
         for found in working:
             self.orders[found.order.client_id] = found
             if found.state is not State.UNKNOWN:
@@ -121,7 +125,7 @@ class Ledger:
         held = position.qty
         position.fill(order.side, event.qty, event.price, event.fee)
         if position.qty * held <= 0:  # begun, turned around or ended
-            self._entered[order.symbol] = working.decided_ns or _NEVER
+            self._entered[order.symbol] = working.decided_ns or self._monotonic(working.created_ns, wall)
         self.entries.append(("fill", (order, event.fill_id, event.qty, event.price, event.fee, working.state, wall)))
         self._settle(working)
         return True
@@ -182,6 +186,10 @@ class Ledger:
             else:
                 found.append(working)
         return found
+
+    def _monotonic(self, at: int, wall: int) -> int:
+        """A time of another life, Unix ns, by the clock of this one; long ago if it is not known."""
+        return min(at, wall) - self.account.offset_ns if at else _NEVER
 
     # ---- what it is worth
 

@@ -95,13 +95,14 @@ class Working:
     """An order and where it stands. `filled` is the quantity of the fills that are booked."""
 
     __slots__ = ("order", "state", "venue_id", "filled", "fill_ids", "recv_ns", "decided_ns", "absent_ns",
-                 "query_ns", "asking", "queried")
+                 "query_ns", "asking", "queried", "created_ns")
 
     def __init__(self, order: Order, state: State = State.INTENT, venue_id: str = "", filled: int = 0,
-                 recv_ns: int = 0, decided_ns: int = 0) -> None:
+                 recv_ns: int = 0, decided_ns: int = 0, created_ns: int = 0) -> None:
         self.order, self.state, self.venue_id, self.filled = order, state, venue_id, filled
         self.fill_ids: set[str] = set()  #: the venue's ids of the fills that are booked
         self.recv_ns, self.decided_ns = recv_ns, decided_ns  #: stamps of the tick and the decision; 0: another life
+        self.created_ns = created_ns  #: of one of another life: its intent, Unix ns; 0: not known
         self.absent_ns = 0  #: when the venue first said that it does not know the order; 0: it has not
         self.query_ns = 0  #: when to ask the venue about it
         self.asking = False  #: asked, and not answered yet

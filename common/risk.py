@@ -142,7 +142,7 @@ class Standing:
         self.open_sell = 0
         self.exposure = 0  #: this symbol's share of `Account.gross`
         self.order_ns = _NEVER  #: when the last order was decided
-        self.entered_ns = _NEVER  #: when what is held was begun: decision of the order; long ago if in another life
+        self.entered_ns = _NEVER  #: when what is held was begun: decision of the order; long ago if nobody knows
         self.cost = 0  #: average cost of what is held
         self.low = self.high = 0  #: signed value if all working sales, or all working purchases, are filled
         self.last_side = self.last_qty = self.last_price = 0  #: of the last order

@@ -70,10 +70,10 @@ class Notes:
         self.orders: list[Ordered] = []
         self.fills: list[Booked] = []
         self._known: dict[str, Working] = {}
-        self._days: dict[str, int] = {}
+        self._days: dict[str, tuple[int, int]] = {}
 
     def restore(self) -> Restored:
-        return Restored({}, [], {}, True, [])
+        return Restored({}, [], {}, True, [], {})
 
     def intent(self, order: Order, context: str, now: int) -> None:
         if order.client_id in self._known:
@@ -101,11 +101,14 @@ class Notes:
     def adopt(self, positions: dict[str, tuple[int, int]]) -> None:
         """A paper venue holds nothing that is not from here."""
 
-    def opening(self, day: str) -> int | None:
+    def day(self, day: str) -> tuple[int, int] | None:
         return self._days.get(day)
 
     def open_day(self, day: str, opening: int) -> None:
-        self._days.setdefault(day, opening)
+        self._days.setdefault(day, (opening, opening))
+
+    def raise_peak(self, day: str, opening: int, peak: int) -> None:
+        self._days[day] = opening, peak
 
     def batch(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()

@@ -42,7 +42,7 @@ def reopened(journal: Journal, path) -> Journal:
 
 
 def test_a_new_journal_is_virgin_and_an_intent_ends_that(journal, path):
-    assert journal.restore() == ({}, [], {}, True, [])
+    assert journal.restore() == ({}, [], {}, True, [], {})
     journal.intent(order(1), "{}", 10)
     again = reopened(journal, path)
     found = again.restore()
@@ -127,10 +127,53 @@ def test_adopted_positions_are_the_beginning(journal, path):
 
 
 def test_the_opening_of_a_day_is_written_once(journal):
-    assert journal.opening("2024-07-18") is None
+    assert journal.day("2024-07-18") is None
     journal.open_day("2024-07-18", -5)
     journal.open_day("2024-07-18", 99)
-    assert journal.opening("2024-07-18") == -5
+    assert journal.day("2024-07-18") == (-5, -5)
+
+
+def test_the_peak_of_a_day_only_rises_and_is_summed(journal, path):
+    journal.raise_peak("2024-07-18", 3, 99)  # a day that has not begun
+    assert journal.day("2024-07-18") is None
+    journal.open_day("2024-07-18", 3)
+    journal.open_day("2024-07-19", 4)
+    for peak, found in ((50, 50), (40, 50), (50, 50), (51, 51)):
+        journal.raise_peak("2024-07-18", 3, peak)
+        assert journal.day("2024-07-18") == (3, found)
+    journal.raise_peak("2024-07-18", 4, 99)  # not the day that we think it is
+    assert (journal.day("2024-07-18"), journal.day("2024-07-19")) == ((3, 51), (4, 4))
+    journal = reopened(journal, path)
+    journal.restore()
+    journal.close()
+    reader = Reader(path)
+    assert reader.verify()["days"] == 2 and reader.days() == {"2024-07-18": 3, "2024-07-19": 4}
+    reader.close()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["A", "B"]), st.sampled_from([BUY, SELL]), st.integers(1, 5)), max_size=30),
+       st.integers(0, 30))
+@settings(deadline=None)
+def test_what_is_held_began_with_the_order_that_crossed_zero(history, checkpoint):
+    journal, held, begun = Journal.private(), {}, {}
+    for n, (symbol, side, qty) in enumerate(history, 1):
+        if n == checkpoint:
+            journal.restore()
+        sent = order(n, symbol, side, qty)
+        journal.intent(sent, "{}", 100 * n)
+        for part in range(qty):  # in several fills
+            journal.fill(sent, f"f{part}", 1, 5, 0, S.PARTLY_FILLED, 100 * n + part)
+            before, held[symbol] = held.get(symbol, 0), held.get(symbol, 0) + side
+            if before * held[symbol] <= 0:
+                begun[symbol] = 100 * n
+    assert journal.restore().begun == {symbol: begun[symbol] for symbol, qty in held.items() if qty}
+
+
+def test_nobody_knows_when_what_was_taken_over_began(journal):
+    journal.adopt({"A": (5, 1), "B": (5, 1)})
+    journal.intent(order(1, "B", SELL, 7), "{}", 70)
+    journal.fill(order(1, "B", SELL, 7), "f", 7, 5, 0, S.FILLED, 71)
+    assert journal.restore().begun == {"B": 70}
 
 
 def test_a_batch_is_all_or_nothing(journal):
@@ -250,6 +293,7 @@ def change(path, sql: str) -> None:
     ("UPDATE fills SET fee = 0", "fills: the row of 00000007-0-1"),
     ("UPDATE orders SET qty = 99", "orders: the row of 00000007-0-1"),
     ("UPDATE days SET opening = 6", "days: the row of 2024-07-18"),
+    ("UPDATE days SET peak = 7", "days: the row of 2024-07-18"),
     ("UPDATE meta SET value = 7 WHERE key = 'checkpoint_crc'", "the checkpoint"),
     ("INSERT INTO checkpoint_positions VALUES ('A', 1, '1', '0', 0)", "the checkpoint"),
 ])
@@ -361,12 +405,95 @@ def test_a_journal_of_the_first_version_is_read_as_it_is_and_brought_to_ours_by_
     assert reader.verify() == {"orders": 1, "events": 1, "fills": 0, "days": 1, "unsummed": 3}
     reader.close()
     journal = Journal.open(path)
-    assert [w.order for w in journal.restore().working] == [order(1)] and journal.opening("2024-07-18") == 4
+    assert [w.order for w in journal.restore().working] == [order(1)] and journal.day("2024-07-18") == (4, 4)
     journal.intent(order(2), "{}", 12)
     journal.close()
     reader = Reader(path)
     assert reader.verify() == {"orders": 2, "events": 1, "fills": 0, "days": 1, "unsummed": 3}
     reader.close()
+
+
+#: as the version before ours wrote it, checksums and all: an order with a fill, a day, a configuration, a checkpoint
+_VERSION_2 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
+CREATE TABLE orders (
+    id INTEGER PRIMARY KEY, client_id TEXT NOT NULL UNIQUE, symbol TEXT NOT NULL, side INTEGER NOT NULL,
+    qty INTEGER NOT NULL, price INTEGER NOT NULL, order_type TEXT NOT NULL, time_in_force TEXT NOT NULL,
+    epoch INTEGER NOT NULL, seq INTEGER NOT NULL, created_ns INTEGER NOT NULL, state TEXT NOT NULL,
+    venue_id TEXT NOT NULL DEFAULT '', filled INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
+    context TEXT NOT NULL, crc INTEGER);
+CREATE INDEX unfinished ON orders (id) WHERE state NOT IN ('cancelled', 'expired', 'filled', 'rejected');
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, client_id TEXT NOT NULL, at_ns INTEGER NOT NULL, state TEXT NOT NULL,
+    detail TEXT NOT NULL, crc INTEGER);
+CREATE TABLE fills (
+    id INTEGER PRIMARY KEY, client_id TEXT NOT NULL, fill_id TEXT NOT NULL, symbol TEXT NOT NULL,
+    side INTEGER NOT NULL, qty INTEGER NOT NULL, price INTEGER NOT NULL, fee INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL, crc INTEGER, UNIQUE (client_id, fill_id));
+CREATE TABLE checkpoint_positions (
+    symbol TEXT PRIMARY KEY, qty INTEGER NOT NULL, cost TEXT NOT NULL, realised TEXT NOT NULL,
+    fees INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE checkpoint_streams (
+    symbol TEXT, epoch INTEGER, seq INTEGER NOT NULL, latest INTEGER NOT NULL,
+    PRIMARY KEY (symbol, epoch)) WITHOUT ROWID;
+CREATE TABLE days (day TEXT PRIMARY KEY, opening INTEGER NOT NULL, crc INTEGER) WITHOUT ROWID;
+CREATE TABLE configs (id TEXT PRIMARY KEY, at_ns INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO orders VALUES (1, '00000007-0-1', 'BTC-USD', 1, 100, 5, 'LIMIT', 'IOC', 7, 1, 10, 'partly filled', '', 60,
+    '', '{}', 1571490210);
+INSERT INTO events VALUES (1, '00000007-0-1', 11, 'sent', '', 825703895);
+INSERT INTO events VALUES (2, '00000007-0-1', 12, 'partly filled', 'fill f', 1908249040);
+INSERT INTO fills VALUES (1, '00000007-0-1', 'f', 'BTC-USD', 1, 60, 7, 3, 12, 1989522050);
+INSERT INTO checkpoint_positions VALUES ('BTC-USD', 60, '420', '0', 3);
+INSERT INTO checkpoint_streams VALUES ('BTC-USD', 7, 1, 0);
+INSERT INTO days VALUES ('2024-07-18', 4, 3494459777);
+INSERT INTO configs VALUES ('f9d86028c6e0d64e', 5, '{"a": 1}');
+INSERT INTO meta VALUES ('checkpoint_crc', 2012621274), ('fills_through', 1), ('orders_through', 1);
+PRAGMA application_id = 0x414C5048; PRAGMA user_version = 2;
+"""
+_WHOLE = {"orders": 1, "events": 2, "fills": 1, "days": 1, "unsummed": 0}
+
+
+@pytest.fixture
+def second(path):
+    """A journal of the version before ours."""
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.executescript(_VERSION_2)
+    db.close()
+    return path
+
+
+def test_a_journal_of_the_second_version_is_read_as_it_is_and_brought_to_ours_by_the_next_writer(second):
+    reader = Reader(second)
+    assert reader.verify() == _WHOLE and reader.days() == {"2024-07-18": 4}
+    assert reader.config("f9d86028c6e0d64e") == '{"a": 1}' and reader.positions()["BTC-USD"].qty == 60
+    reader.close()
+    journal = Journal.open(second)
+    found = journal.restore()
+    assert [w.order for w in found.working] == [order(1)] and found.positions["BTC-USD"].qty == 60
+    assert found.begun == {"BTC-USD": 10} and journal.day("2024-07-18") == (4, 4)
+    journal.raise_peak("2024-07-18", 4, 9)
+    journal.close()
+    journal = Journal.open(second)
+    journal.restore()
+    assert journal.day("2024-07-18") == (4, 9)
+    journal.close()
+    reader = Reader(second)
+    assert reader.verify() == _WHOLE and reader.days() == {"2024-07-18": 4}
+    reader.close()
+
+
+def test_a_day_that_was_damaged_in_the_second_version_is_not_made_good_by_ours(second):
+    change(second, "UPDATE days SET opening = 5")
+    reader = Reader(second)
+    with pytest.raises(ResourceError, match="days: the row of 2024-07-18"):
+        reader.verify()
+    reader.close()
+    for _ in range(2):
+        journal = Journal.open(second)
+        with pytest.raises(ResourceError, match="days: the row of 2024-07-18"):
+            journal.restore()
+        journal.close()
 
 
 def test_a_configuration_is_kept_once(journal, path):

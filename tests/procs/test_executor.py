@@ -464,6 +464,65 @@ def test_a_drawdown_from_the_best_of_the_day_halts(desk):
     assert "drawdown" in killswitch.state(d.folder).why and "risk.max_drawdown 100" in killswitch.state(d.folder).why
 
 
+def test_the_best_of_the_day_outlives_a_restart(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_drawdown=100.0)).ready()
+    d.predict()
+    d.settle()
+    d.show(0, 10_399, 10_401)
+    d.wait(200)
+    assert d.get("drawdown") == 0
+    d.wait(1000)
+    d.wait(20)
+    d.abandon()  # killed: what was best before the last second is in the journal
+    d.begin()
+    d.until(lambda: d.get("reconciled"))
+    d.show(0, 10_199, 10_201)
+    d.wait(200)
+    assert d.get("halted") == 0 and 79 * SCALE < d.get("drawdown") < 81 * SCALE
+    d.close()
+    d.begin()
+    d.until(lambda: d.get("reconciled"))
+    d.show(0, 10_099, 10_101)
+    d.wait(200)
+    assert d.get("halted") == 1 and "drawdown" in killswitch.state(d.folder).why
+
+
+def test_the_best_of_the_day_is_written_seldom_and_at_the_end(desk):
+    written = []
+
+    class Counting:
+        def __init__(self, journal: Journal) -> None:
+            self.journal = journal
+
+        def __getattr__(self, name):
+            return getattr(self.journal, name)
+
+        def raise_peak(self, *arguments) -> None:
+            written.append(arguments)
+            self.journal.raise_peak(*arguments)
+
+    d = desk(wrap=lambda made: Counting(made) if isinstance(made, Journal) else made).ready()
+    d.predict()
+    d.settle()
+    for cents in range(40):  # it rises four times a second, for ten
+        d.show(0, 10_099 + cents, 10_101 + cents)
+        d.wait(250)
+    assert 9 <= len(written) <= 11 and [peak for _, _, peak in written] == sorted({peak for _, _, peak in written})
+    for _ in range(8):
+        d.wait(250)
+    count = len(written)
+    d.show(0, 10_149, 10_151)
+    d.wait(150)
+    d.wait(20)
+    assert len(written) == count + 1, "at once, if none was written lately"
+    d.show(0, 10_199, 10_201)
+    d.wait(150)
+    assert len(written) == count + 1
+    d.close()
+    d.executor = None
+    assert len(written) == count + 2 and written[-1][2] > written[-2][2]
+
+
 # ---- reducing, and leaving positions
 
 def test_while_reducing_only_what_shrinks_a_position_leaves(desk):
@@ -697,6 +756,39 @@ def test_the_age_of_a_position_begins_anew_when_it_is_turned_around(desk):
     d.predict(0.1)
     d.settle()
     assert d.held() < 0 and standing.entered_ns > begun
+
+
+def test_a_position_is_as_old_after_a_restart_as_before(desk):
+    d = desk(decision=Decision(exit_after_s=5.0)).ready()
+    d.predict(0.9)
+    d.settle()
+    entered, lives = d.executor.ledger.standings[0].entered_ns, []
+    for _ in range(2):
+        d.wait(1000)
+        d.show()
+        d.abandon()
+        d.begin()
+        d.ready()
+        lives.append(d.executor.ledger.standings[0].entered_ns)
+        assert d.held() > 0, "it is not left because it is of another life"
+    assert all(abs(found - entered) < MS for found in lives)
+    d.clock.set(entered + 5 * S)
+    d.show()
+    d.until(lambda: d.held() == 0)
+    assert d.get("exit_horizon") == 1
+
+
+def test_a_fill_that_is_learnt_of_after_a_restart_is_as_old_as_its_order(desk, venue):
+    d = desk(venue, decision=Decision(exit_after_s=5.0)).ready()
+    venue.faults.append("lost-ack")
+    d.predict(0.9)
+    d.abandon()
+    d.clock.set(d.clock.now_ns + 2 * S)
+    d.begin()
+    decided = d.clock.now_ns - 2 * S
+    d.ready()
+    d.settle()
+    assert d.held() > 0 and abs(d.executor.ledger.standings[0].entered_ns - decided) < 10 * MS
 
 
 # ---- checks that need a memory
