@@ -47,6 +47,8 @@ def client_order_id(epoch: int, symbol: int, seq: int) -> str:
 
 
 class State(StrEnum):
+    __hash__ = str.__hash__  # that of Enum is Python's, and tables of states are looked up with every order
+
     INTENT = "intent"
     SENT = "sent"
     ACKNOWLEDGED = "acknowledged"

@@ -75,9 +75,9 @@ def _report(config: Config, day: str, today: str) -> dict[str, Any]:
             fills = reader.fills(_ALL, since_ns=begin, until_ns=end)[::-1]
             events, before = reader.events(begin, end), reader.positions(begin)
             opening = reader.days().get(day)
+            contexts = [explain_context.decode(row["context"], reader.config) for row in orders]
     finally:
         reader.close()
-    contexts = [explain_context.decode(row["context"]) for row in orders]
     live = day == today
     tree = report(day, orders, contexts, events, fills, before, opening, marks(config) if live else None,
                   _refusals(config) if live else None)

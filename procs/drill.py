@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from common import captures, faults, layout
+from common import captures, explain_context, faults, layout
 from common.config import load
 from common.journal import Reader
 from common.ring import Books
@@ -195,7 +195,7 @@ def _judge_orders(result: Result, watch: Watch, journal: Path) -> None:
     reader = Reader(journal)
     try:
         for order in reader.orders(1_000_000):
-            context = json.loads(order["context"])
+            context = explain_context.decode(order["context"], reader.config)
             symbol, decided = context["prediction"]["symbol"], context["decided_ns"]
             flags = context["market"]["flags"]
             inside = any(spell.symbol == symbol and spell.from_ns < decided and (

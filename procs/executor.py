@@ -69,6 +69,7 @@ STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide")
 TIMERS = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
 
 NOTES = 64  #: refusals that the telemetry keeps one by one
+LOOK_AGAIN_NS = 200_000  #: a look at the kill switch that is older than that, from the decision on, is not relied upon
 DIFFERENCES = 3  #: a difference to the venue's positions counts once it was seen so often in a row
 _QUESTIONS = 8  #: asked in one turn
 _ENTRIES = 64  #: for the journal, before they are written although there is more to do
@@ -323,10 +324,10 @@ class Executor(Stage):
 
     def _place(self, prediction: Prediction, order: Order, market: Top, before: decision.Before, newest: int,
                wish_ns: int, answer_ns: int, decided: int) -> Refusal | None:
-        """Journal, then send. Returns why not, or None when the order is out. From `before` on it is what
-        `explain_context` keeps of the decision."""
+        """Journal, then send, then book: the order is not to wait for what only the next one needs to know. Returns why
+        not, or None when the order is out. From `before` on it is what `explain_context` keeps of the decision."""
         self._look()  # the kill switch, as of this moment
-        account = self.ledger.account
+        ledger, account = self.ledger, self.ledger.account
         if account.barred:
             return Refusal(account.barred)
         context = explain_context.encode(prediction, market, before, newest, wish_ns, answer_ns, decided,
@@ -339,19 +340,23 @@ class Executor(Stage):
         except ResourceError as error:
             self._halt(str(error))
             return Refusal("JOURNAL_FAILED")
-        working = self.ledger.opened(order, (market.bid + market.ask) // 2,
-                                     prediction.recv_ns if prediction.worker != CLOCK else 0, decided)
-        account.rate.take(decided)
-        self._virgin = False
-        self._telemetry.add("orders")
-        self.ledger.sent(working, self._clock.wall_ns())
+        if self._clock.monotonic_ns() - decided > LOOK_AGAIN_NS:
+            self._look()  # writing to the journal has taken its time
+        sent, problem = self._clock.wall_ns(), ""
         try:
-            self._look()  # writing to the journal may have taken its time
             if account.barred:
                 raise VenueError(f"{account.barred} came in between")
             self.gateway.submit(order, prediction.recv_ns + self._rules[prediction.symbol].limits.max_age_ns)
         except AlphaError as error:  # it cannot be put into words, or must not leave: nothing has left
-            self._learn(Ended(order.client_id, State.REJECTED, 0, str(error)))
+            problem = str(error)
+        working = ledger.opened(order, (market.bid + market.ask) // 2,
+                                prediction.recv_ns if prediction.worker != CLOCK else 0, decided)
+        account.rate.take(decided)
+        self._virgin = False
+        self._telemetry.add("orders")
+        ledger.sent(working, sent)
+        if problem:
+            self._learn(Ended(order.client_id, State.REJECTED, 0, problem))
         for event in self.gateway.work():
             self._learn(event)
         return None
@@ -694,9 +699,11 @@ class Executor(Stage):
     # ---- the journal
 
     def _keep_configuration(self) -> None:
-        """What decisions are made by, once in the journal, so that each order can name it."""
-        self._configuration = self.journal.configured(
-            json.dumps(plain(self._config), sort_keys=True), self._clock.wall_ns())
+        """What decisions are made by, once in the journal, so that each order can name it; and what its context is
+        called."""
+        now = self._clock.wall_ns()
+        self._configuration = self.journal.configured(json.dumps(plain(self._config), sort_keys=True), now)
+        self.journal.configured(explain_context.LAYOUT, now)
 
     def _flush(self) -> bool:
         """Write what memory knows; what cannot be written is kept, and nothing trades meanwhile."""

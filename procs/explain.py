@@ -97,7 +97,7 @@ def _explained(config: Config, order_id: str) -> tuple[dict[str, Any], Mapping[s
             order = reader.order(order_id)
             history = reader.history(order["client_id"])
             fills = reader.fills(10**9, client_id=order["client_id"])[::-1]
-            context = explain_context.decode(order["context"])
+            context = explain_context.decode(order["context"], reader.config)
             kept = reader.config(context.get("config", ""))
     finally:
         reader.close()

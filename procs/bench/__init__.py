@@ -6,6 +6,7 @@
     ours.py      the real stages
     live.py      latency, throughput, overload, placement, taps
     local.py     frames, features, backtest, start
+    decision.py  what a decision costs, and the write of its order
     telemetry.py what telemetry costs
     hft.py       hftbacktest on the same recordings, where an interpreter has it
     bed.py       processes and what they leave; table.py: figures, goals, machine; model.py: models to measure with
@@ -26,7 +27,7 @@ from common.config import load
 from common.errors import ConfigError
 from common.stage import exit_on_error
 
-DEFAULT = ("latency", "throughput", "overload", "frames", "features", "backtest", "start")
+DEFAULT = ("latency", "throughput", "overload", "decision", "frames", "features", "backtest", "start")
 PARTS = (*DEFAULT, "placement", "taps", "telemetry")
 _ROOT = Path(__file__).resolve().parents[2]
 _SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
@@ -56,8 +57,9 @@ def bench(path: str | None, names: tuple[str, ...], with_placement: bool, with_t
     latency     frame received to order decided            throughput  sustained ticks/s, none lost
     overload    ten times what a slow model can take       frames      validated book updates/s
     features    history through the features               backtest    raw capture through everything
-    start       `alpha run` to its first decision          placement   (with --placement)
-    taps        (with --taps)                              telemetry   (with --only telemetry)
+    start       `alpha run` to its first decision          decision    prediction to order at the gateway
+    placement   (with --placement)                         taps        (with --taps)
+    telemetry   (with --only telemetry)
 
     Leave the machine alone meanwhile: everything here is about waking up in time. Takes four minutes on two cores.
     """
@@ -97,7 +99,7 @@ def bench(path: str | None, names: tuple[str, ...], with_placement: bool, with_t
 
 def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordings) -> dict[str, Callable]:
     """The parts, ready to be called."""
-    from procs.bench import live, local
+    from procs.bench import decision, live, local
     from procs.bench.model import dense
     from procs.bench.telemetry import telemetry
 
@@ -118,7 +120,7 @@ def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordi
         seconds=1.0 if quick else 10.0 if long else 5.0, overload_s=2.0 if quick else 60.0 if long else 20.0)
     return {"latency": lambda: live.latency(run), "throughput": lambda: live.throughput(run),
             "overload": lambda: live.overload(run), "placement": lambda: live.placement(run),
-            "taps": lambda: live.taps(run), "telemetry": lambda: telemetry(run),
+            "decision": lambda: decision.decision(run), "taps": lambda: live.taps(run), "telemetry": lambda: telemetry(run),
             "frames": lambda: local.frames(run, folder), "features": lambda: local.features(run),
             "backtest": lambda: local.backtest(run, folder), "start": lambda: local.start(run)}
 

@@ -323,6 +323,13 @@ def _telemetry(model: str) -> dict[str, Any]:
     return measure(model)
 
 
+def _decision(orders: str) -> dict[str, Any]:
+    from procs.bench.decision import measure
+
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(folder, int(orders))
+
+
 def _timed(work: Any) -> tuple[float, Any]:
     gc.collect()
     began = time.perf_counter()
@@ -333,4 +340,4 @@ def _timed(work: Any) -> tuple[float, Any]:
 if __name__ == "__main__":
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     print(json.dumps({"frames": _frames, "features": _features, "backtest": _backtest, "replay": _replay,
-                      "telemetry": _telemetry}[sys.argv[1]](*sys.argv[2:])))
+                      "telemetry": _telemetry, "decision": _decision}[sys.argv[1]](*sys.argv[2:])))

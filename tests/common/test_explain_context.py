@@ -2,14 +2,16 @@
 
 import math
 
+import orjson
 import pytest
 
 from common.decision import before
 from common.errors import ContractError
-from common.explain_context import BEFORE, decode, encode
+from common.explain_context import BEFORE, LAYOUT, decode, encode
+from common.journal import Journal
 from common.ring import Top
 from common.risk import Account, Rate, Standing
-from common.wire import Prediction
+from common.wire import ABSENT, Prediction
 from tests import explained
 
 
@@ -26,6 +28,26 @@ def test_what_goes_in_comes_out_to_the_last_bit():
 
 def test_the_names_are_as_many_as_what_stood():
     assert len(BEFORE) == len(before(Standing(1), Account(Rate(1.0)))) and {"position", "gross", "barred"} < set(BEFORE)
+
+
+def test_what_is_no_number_comes_out_as_none():
+    prediction = explained.prediction()._replace(p_up=math.nan, p_down=ABSENT)
+    told = decode(encode(prediction, explained.market(), before(Standing(7), Account(Rate(1.0))), 0, 1, 2, 3, ""))
+    assert math.isnan(told["prediction"]["p_up"]) and told["prediction"]["p_down"] == ABSENT
+
+
+def test_the_layout_of_another_version_is_found_by_its_id_and_what_is_older_has_its_names():
+    journal = Journal.private()
+    name = journal.configured('["config", "decided_ns", "prediction.p_up"]', 1)
+    kept = {name: '["config", "decided_ns", "prediction.p_up"]'}.get
+    text = f'["{name}", "abc", 5, 0.5]'
+    assert decode(text, kept) == {"config": "abc", "decided_ns": 5, "prediction": {"p_up": 0.5}}
+    for wrong in (lambda: decode(text), lambda: decode(f'["{name}", "abc", 5]', kept)):
+        with pytest.raises(ContractError, match="cannot be read"):
+            wrong()
+    ours = encode(explained.prediction(), explained.market(), before(Standing(7), Account(Rate(1.0))), 0, 1, 2, 3, "")
+    assert orjson.loads(ours)[0] == journal.configured(LAYOUT, 1), "the journal names it as the context does"
+    assert decode('{"decided_ns": 5}') == {"decided_ns": 5} and decode("{}") == {}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "7"])

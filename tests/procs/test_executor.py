@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from common import decision, killswitch, layout, shm
+from common import decision, explain_context, killswitch, layout, shm
 from common.clock import ManualClock
 from common.config import Config, Decision, Inference, Instance, Market, Risk
 from common.config import Executor as ExecutorSettings
@@ -240,7 +240,7 @@ def test_an_order_becomes_a_fill_a_position_and_a_profit(desk):
     [order] = reader.orders()
     assert (order["state"], order["side"], order["qty"]) == ("filled", "BUY", d.held())
     assert [row["state"] for row in reader.history(order["client_id"])] == ["sent", "acknowledged", "filled"]
-    context = json.loads(order["context"])
+    context = explain_context.decode(order["context"])
     assert context["prediction"]["p_up"] == 0.9 and context["market"]["ask"] == 10_001 * SCALE // 100
     reader.close()
 
@@ -657,7 +657,7 @@ def test_a_position_is_left_although_no_prediction_comes(desk, decision, reason)
     counts = {timer: d.telemetry.quantiles(timer)["count"] for timer in TIMERS}
     assert counts == {**dict.fromkeys(TIMERS, 2), "send": 4, "ack": 4}, "what the clock asks has no waterfall"
     reader = Reader(d.folder / "journal.db")
-    last = json.loads(reader.order("last")["context"])
+    last = explain_context.decode(reader.order("last")["context"])
     reader.close()
     assert last["prediction"]["worker"] == CLOCK and last["prediction"]["p_up"] == -1.0
     assert last["prediction"]["seq"] == int(d.books.heads[1])
@@ -974,6 +974,33 @@ def test_a_venue_that_fills_more_than_was_ordered_halts(desk, venue):
     order["fills"].append({**order["fills"][0], "id": "one too many"})
     d.until(lambda: d.get("halted"))
     assert "exceeds" in killswitch.state(d.folder).why and d.get("errors") >= 1
+
+
+@pytest.mark.parametrize("took_us, leaves", [(150, True), (201, False)])
+def test_the_kill_switch_is_looked_at_again_if_the_write_took_its_time(desk, venue, took_us, leaves):
+    """A halt comes while an order is written down: it holds that order, unless it was decided a moment ago."""
+    class Slow:
+        def __init__(self, journal: Journal) -> None:
+            self.journal = journal
+
+        def __getattr__(self, name):
+            return getattr(self.journal, name)
+
+        def intent(self, *arguments) -> None:
+            self.journal.intent(*arguments)
+            d.clock.set(d.clock.now_ns + took_us * 1000)
+            killswitch.halt(d.folder, "stop")
+
+    d = desk(venue, wrap=lambda made: Slow(made) if isinstance(made, Journal) else made).ready()
+    d.predict()
+    d.settle()
+    assert d.get("orders") == 1 and (len(venue.orders) == 1) == leaves
+    assert (d.get("rejects"), bool(d.get("fills"))) == (not leaves, leaves)
+    d.predict()
+    assert d.refused() == {"STATE_HALTED": 1} and len(venue.orders) == leaves
+    reader = Reader(d.folder / "journal.db")
+    assert reader.order("last")["reason"] == ("" if leaves else "STATE_HALTED came in between")
+    reader.close()
 
 
 # ---- reconciliation

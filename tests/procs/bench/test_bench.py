@@ -234,6 +234,20 @@ def test_every_call_of_telemetry_has_its_cost(instance):
     assert told["cpu_ms"] > 0 and told["bytes"] > 50_000
 
 
+def test_the_cost_of_a_decision_is_told_with_and_without_its_write():
+    process = bench("--quick", "--only", "decision", "--json")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    found = json.loads(out)["parts"]["decision"]
+    assert found["orders"] == 300 and [goal["bound"] for goal in found["goals"]] == [30.0]
+    for durability in ("process", "power"):
+        told = found[durability]
+        assert all(0 < told[name]["best"] <= told[name]["p50"] <= told[name]["p99"] for name in told)
+        assert told["whole"]["p50"] > max(told["decision"]["p50"], told["write"]["p50"])
+    assert {"wish", "answer", "context", "look"} <= set(found["parts"]) and all(found["parts"].values())
+    assert left_by(process.pid) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_bench_stops_everything(tmp_path, run_dir, number):
     model = dense(tmp_path / "small.onnx")
