@@ -120,7 +120,8 @@ def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordi
         seconds=1.0 if quick else 10.0 if long else 5.0, overload_s=2.0 if quick else 60.0 if long else 20.0)
     return {"latency": lambda: live.latency(run), "throughput": lambda: live.throughput(run),
             "overload": lambda: live.overload(run), "placement": lambda: live.placement(run),
-            "decision": lambda: decision.decision(run), "taps": lambda: live.taps(run), "telemetry": lambda: telemetry(run),
+            "decision": lambda: decision.decision(run),
+            "taps": lambda: live.taps(run), "telemetry": lambda: telemetry(run),
             "frames": lambda: local.frames(run, folder), "features": lambda: local.features(run),
             "backtest": lambda: local.backtest(run, folder), "start": lambda: local.start(run)}
 
