@@ -163,6 +163,7 @@ STAGES: dict[str, dict[str, Declared]] = {
     "executor": {
         "predictions": _counter("Predictions received"),
         "superseded": _counter("Predictions passed over for a newer one of their symbol"),
+        "watched": _counter("Decisions that the clock asked for, whether what is held is to be left"),
         "decisions": _counter("Decisions: orders and refusals"),
         "orders": _counter("Orders that left"),
         "acks": _counter("Orders that the venue acknowledged"),
