@@ -1,6 +1,6 @@
 """The alerts of a pipeline, from its snapshots to where they are told: the hands of `common.alerts`.
 
-    <state_dir>/alerts.json    what is firing, and how telling it goes: for `alpha alerts`, and for the next life of this
+    <state_dir>/alerts.json    what is firing, and how telling it goes: for `alpha alerts`, and for the next life
 """
 
 import contextlib

@@ -1,13 +1,13 @@
-"""Where alerts go: to a command, and to a webhook. Each has a thread of its own and a queue with an end, so that who tells
-never waits and never fails for it.
+"""Where alerts go: to a command, and to a webhook. Each has a thread of its own and a queue with an end, so that who
+tells never waits and never fails for it.
 
 An attempt that fails is made again, with pauses that grow; after `ATTEMPTS` the alert is given up. All this is counted
 and logged. Alerts of one sink arrive in the order in which they were told.
 
-    command   gets one JSON object on its standard input, and must end with 0. It is started without a shell, and without
-              the secrets that stand in this process's environment
-    webhook   POST with the same object; 2xx is a success. The address is a secret ($ALPHA_ALERTS_WEBHOOK): logs name its
-              host alone. https with a certificate that the system trusts; http only to this machine. No redirects
+    command   gets one JSON object on its standard input, and must end with 0. It is started without a shell, and
+              without the secrets that stand in this process's environment
+    webhook   POST with the same object; 2xx is a success. The address is a secret ($ALPHA_ALERTS_WEBHOOK): logs name
+              its host alone. https with a certificate that the system trusts; http only to this machine. No redirects
 """
 
 import contextlib
@@ -185,7 +185,7 @@ class Sink:
 
 
 def configured(config: Config, environ: Mapping[str, str] = os.environ) -> list[Sink]:
-    """The sinks that the configuration and $ALPHA_ALERTS_WEBHOOK name. Raises ConfigError for an address that is none."""
+    """The sinks that the configuration and $ALPHA_ALERTS_WEBHOOK name. Raises ConfigError where that is no address."""
     settings, sinks = config.alerts, []
     deliver = by_webhook(environ[ENV_WEBHOOK], settings.timeout_s) if environ.get(ENV_WEBHOOK) else None
     if settings.command:

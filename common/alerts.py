@@ -3,8 +3,8 @@
     snapshot (common.watch.snapshot)  ->  rules  ->  findings  ->  debounce  ->  alerts, firing and resolved
 
 A rule looks at one snapshot, and at what has changed lately, and yields what it finds. A finding becomes an alert once
-it has held for as long as it says; it is told again when it has got worse, or after `repeat_s`, and told as resolved once
-it was not found for `clear_s`. So what flickers is told once.
+it has held for as long as it says; it is told again when it has got worse, or after `repeat_s`, and told as resolved
+once it was not found for `clear_s`. So what flickers is told once.
 
 To add a rule, write it here: it is asked because it is listed.
 """
@@ -139,7 +139,8 @@ def feeds(seen: Seen, settings: Settings) -> Iterator[Finding]:
         return
     for feed in seen.snapshot["feeds"]:
         if not feed["connected"]:
-            yield Finding("feed-disconnected", feed["name"], CRITICAL, f"no connection to {feed['venue'] or 'the venue'}",
+            yield Finding("feed-disconnected", feed["name"], CRITICAL,
+                          f"no connection to {feed['venue'] or 'the venue'}",
                           remedy="alpha status says what is waited for", hold_s=settings.stale_s)
     ages: dict[str, float] = {}
     for symbol in seen.snapshot["symbols"]:
@@ -283,7 +284,7 @@ class Debounce:
         return sorted(alerts, key=lambda alert: (-SEVERITIES.index(alert.severity), alert.since_ns))
 
     def restore(self, firing: Iterable[Alert], now_s: float) -> None:
-        """What another life of this has told and not resolved: it is not told again, and is resolved once it is over."""
+        """What another life of this has told and not resolved: not told again, and resolved once it is over."""
         for alert in firing:
             finding = Finding(alert.name, alert.subject, alert.severity, alert.what, alert.value, alert.limit,
                               alert.remedy)

@@ -23,7 +23,8 @@ MAX_TEXT = 1000  #: characters, so that no text can be expensive
 ALLOWED = "comparisons, and, or, not, in, + - * / // % & |, numbers, texts and names of fields"
 
 _COMPARE = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-            ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
+            ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.In: lambda a, b: a in b,
+            ast.NotIn: lambda a, b: a not in b}
 _NUMERIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
             ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod}
 _WHOLE = {ast.BitAnd: operator.and_, ast.BitOr: operator.or_}

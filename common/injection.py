@@ -3,8 +3,8 @@
 Messages are doorbells and carry stamps of a moment that is over: a stage refuses them for their age. So all stamps of a
 message are moved by the same amount, to now: what lay between them stays, and with speed 1 what lay between messages,
 too. `seq` and `epoch` stay: the memory that they speak of must be there. Where the books ring is of another stream,
-`restream` puts messages on the one that is there, symbols by their names: for a stage that only looks at the newest book,
-as executor does.
+`restream` puts messages on the one that is there, symbols by their names: for a stage that only looks at the newest
+book, as executor does.
 
 An injected prediction may become an order. So nothing is injected into a pipeline that may trade real money, nor beside
 the real sender of the link: there is no option for either.
@@ -21,7 +21,7 @@ from common.ring import Books
 from common.tap_file import Heard
 from common.wire import Prediction, TickRef, decode, encode
 
-#: links that can be injected into, and the stage that sends on each. Work and credits carry leases of a life that is over
+#: links that can be injected into, and who sends on each. Work and credits carry leases of a life that is over
 SENDERS = {"ticks": "ingest", "predictions": "inference"}
 RECEIVERS = {"ticks": "feature", "predictions": "executor"}
 _STAMPS = {TickRef: ("recv_ns", "book_ns"),
@@ -68,12 +68,13 @@ def allow(config: Config, link: str) -> None:
     if link not in SENDERS:
         raise ConfigError("nothing can be injected into this link", where=link,
                           remedy=f"links that can be: {', '.join(SENDERS)}")
-    for one, whose in ((config, "this configuration"), (told(config, "executor"), "what the executor was started with")):
+    for one, whose in ((config, "this configuration"),
+                       (told(config, "executor"), "what the executor was started with")):
         if is_live(one):
             raise ConfigError("nothing is injected where real money may be at stake",
                               where=f"{whose}: market.live={one.market.live}, executor.gateway={one.executor.gateway}, "
                                     f"executor.base_url={one.executor.base_url}",
-                              remedy="use an instance of its own, with executor.gateway = \"paper\" or a loopback venue")
+                              remedy="use another instance, with executor.gateway = \"paper\" or a loopback venue")
     stage = SENDERS[link]
     for path in sorted(config.run_dir.glob(f"stage.{stage}*.lock")):
         pid = holder(path)

@@ -10,8 +10,8 @@
     executor = "debug"
 
 An event is a text with its values: `log.warning("order %s rejected: %s", client_id, reason)`, further fields by
-`extra={...}`. Two events are the same if stage, level and text are, whatever the values; where the text is nothing but a
-value, what an error says happened counts as the text (`common.errors`).
+`extra={...}`. Two events are the same if stage, level and text are, whatever the values; where the text is nothing but
+a value, what an error says happened counts as the text (`common.errors`).
 
 The values of secrets that the environment holds are put out of every line, as a last line of defence: none is written
 here on purpose.
@@ -71,7 +71,8 @@ class Handler(logging.Handler):
     def __init__(self, stage: str, form: str, repeats: Repeats, environ: Mapping[str, str] = os.environ,
                  stream: TextIO | None = None, clock=time.monotonic) -> None:
         super().__init__()
-        self._stage, self._write, self._repeats, self._clock = stage, as_json if form == "json" else as_text, repeats, clock
+        self._stage, self._write = stage, as_json if form == "json" else as_text
+        self._repeats, self._clock = repeats, clock
         self._stream = stream
         self._masked = masked_forms(environ)
 
@@ -126,7 +127,7 @@ class Handler(logging.Handler):
 
 
 def masked_forms(environ: Mapping[str, str]) -> list[str]:
-    """Every secret in the forms in which it may stand in a line: as it is, in JSON, in an address; the longest first."""
+    """Every secret in the forms in which it may stand in a line: as it is, in JSON, in an address; longest first."""
     forms = set()
     for name in SECRETS:
         value = environ.get(name, "")

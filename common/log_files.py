@@ -3,8 +3,8 @@
     <state_dir>/log/NAME.log     what is written now
     <state_dir>/log/NAME.log.1   what was written before, .2 before that
 
-Supervisord renames them once one is full, and begins another: who follows goes on in the one that was renamed to its end,
-then in each that came after. The first ingest is `ingest-0` there, and `ingest` everywhere else.
+Supervisord renames them once one is full, and begins another: who follows goes on in the one that was renamed to its
+end, then in each that came after. The first ingest is `ingest-0` there, and `ingest` everywhere else.
 """
 
 import heapq

@@ -15,8 +15,8 @@ As text, which is what a terminal shows:
 
     2026-12-01T08:15:30.123 WARNING executor halted: by hand (by me)
 
-in local time, with fields as NAME=value behind the event. Both are read, and supervisord's own lines, and whatever else a
-process may have written to its standard error: that has the time of what stands before it.
+in local time, with fields as NAME=value behind the event. Both are read, and supervisord's own lines, and whatever else
+a process may have written to its standard error: that has the time of what stands before it.
 """
 
 import json
@@ -54,7 +54,7 @@ def as_json(event: Event) -> str:
     """One line, whatever the event holds: what JSON does not know is written as text."""
     told: dict[str, Any] = {"at": utc(event.at_ns), "level": event.level, "stage": event.stage, "pid": event.pid,
                             "event": event.event}
-    if event.logger and event.logger != event.stage.partition("-")[0]:
+    if event.logger not in ("", event.stage, event.stage.partition("-")[0]):
         told["logger"] = event.logger
     for name, value in event.fields.items():
         told[f"{name}_" if name in _OURS else name] = value

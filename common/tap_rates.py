@@ -1,4 +1,4 @@
-"""How much flows on a link: counted here, told once a second. Pure: the time is that of the messages or of the looker."""
+"""How much flows on a link: counted here, told once a second. Pure: the time is given."""
 
 from collections import Counter
 from typing import Any
@@ -28,8 +28,8 @@ class Rates:
         return now_ns - self._start >= SECOND
 
     def take(self, now_ns: int) -> dict[str, Any]:
-        """The interval that ends at `now_ns`, and begins the next. Rates are per second, `records` are counts by symbol,
-        `missed` counts messages of this interval."""
+        """The interval that ends at `now_ns`, and begins the next. Rates are per second, `symbols` has the records
+        of each, `missed` counts messages of this interval."""
         seconds = max(now_ns - self._start, 1) / SECOND
         told = {"seconds": round((now_ns - self._begun) / SECOND, 3), "link": self.link,
                 "messages_per_s": round(self._messages / seconds, 1), "bytes_per_s": round(self._bytes / seconds, 1),

@@ -1,7 +1,7 @@
 """What a message of a tap is to people: records with fields, told as they are or in words. Pure.
 
-As they are, a record is what `common.wire` and `common.decision` say: numbers, times in ns of one machine's clock, prices
-and quantities as counts of 1e-8. What is asked for is put in words: `names` for kinds, flags, sides and models,
+As they are, a record is what `common.wire` and `common.decision` say: numbers, times in ns of one machine's clock,
+prices and quantities as counts of 1e-8. What is asked for is put in words: `names` for kinds, flags, sides and models,
 `decimals` for prices, quantities and money, `utc` for times. Which field is what stands here, once.
 """
 
@@ -54,7 +54,7 @@ def fields_of(link: str) -> tuple[str, ...]:
 
 class View:
     """What is shown of `link`: the records that `where` is true of, and of them `fields`, all where there are none.
-    `where` sees each record as it is shown, but amounts and times as numbers. Raises ConfigError for an unknown field."""
+    `where` sees each record as it is shown, but amounts and times as numbers. Raises ConfigError for unknown fields."""
 
     def __init__(self, link: str, told: Told = Told(), where: str = "", fields: Sequence[str] = (),
                  symbol: str | None = None) -> None:

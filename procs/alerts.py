@@ -40,8 +40,8 @@ def alerts(path: str | None, as_json: bool, trial: bool) -> None:
     alpha alerts --test                     with the environment of this terminal
 
     \b
-    Exit codes  0 nothing is firing, or the test arrived everywhere; 1 something is firing; 2 nothing is configured to be
-                tested; 5 the test did not arrive; 7 nobody watches: no monitor runs, or alerts are switched off
+    Exit codes  0 nothing is firing, or the test arrived everywhere; 1 something is firing; 2 nothing is configured to
+                be tested; 5 the test did not arrive; 7 nobody watches: no monitor runs, or alerts are switched off
     """
     with exit_on_error():
         config = load(path)

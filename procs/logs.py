@@ -35,9 +35,9 @@ def logs(stages: tuple[str, ...], path: str | None, follow: bool, level: str, si
     """Show what STAGES said, all of them without any, in the order of time.
 
     Reads the files in the state folder (.alpha/log), those that were renamed when they were full, too, and what
-    supervisord said itself. A stage is named as in `alpha status`; `inference` is every worker. Following goes on across
-    restarts, and finds stages that come later. Lines that older versions wrote as text are read as well; what a process
-    wrote without a time goes with the line before.
+    supervisord said itself. A stage is named as in `alpha status`; `inference` is every worker. Following goes on
+    across restarts, and finds stages that come later. Lines that older versions wrote as text are
+    read as well; what a process wrote without a time goes with the line before.
 
     \b
     alpha logs

@@ -306,4 +306,4 @@ def _ring(config: Config) -> Books:
     except FileNotFoundError:
         raise ConfigError("there is no books ring, which the stage would look into",
                           where=f"instance {config.instance.name!r}",
-                          remedy="start alpha ingest with its venue, and for predictions leave the workers out") from None
+                          remedy="start alpha ingest with its venue, and leave the workers out") from None

@@ -3,7 +3,6 @@
 import json
 import ssl
 import threading
-
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

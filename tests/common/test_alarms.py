@@ -91,8 +91,6 @@ def test_a_stage_that_was_started_again_is_told(config, instance):
 
 
 def test_switched_off_it_looks_at_nothing(config, tmp_path):
-    import dataclasses
-
     sink = Kept()
     alarms = Alarms(dataclasses.replace(config, alerts=Alerts(enabled=False)), ManualClock(), [sink])
     killswitch.halt(tmp_path, "x")

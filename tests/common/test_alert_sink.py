@@ -95,9 +95,9 @@ def test_an_address_that_is_none_is_refused_without_being_told(address, what):
 
 def test_tls_is_verified(tmp_path):
     try:
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-keyout", tmp_path / "key", "-out", tmp_path / "cert", "-days", "2", "-subj", "/CN=here",
-                        "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                        "-nodes", "-keyout", tmp_path / "key", "-out", tmp_path / "cert", "-days", "2",
+                        "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("the openssl command is needed to make a certificate")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -5,7 +5,7 @@ import inspect
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common import alerts
@@ -130,8 +130,8 @@ def test_failures_to_write_are_found_and_pass():
 
 
 @pytest.mark.parametrize("setting, case", [("silent_s", "silent"), ("restarts", "restarted"), ("stale_s", "invalid"),
-                                           ("unresolved_s", "unresolved"), ("errors_per_min", "errors"), ("psi", "drift"),
-                                           ("limit_share", "loss"), ("p99_us", "slow")])
+                                           ("unresolved_s", "unresolved"), ("errors_per_min", "errors"),
+                                           ("psi", "drift"), ("limit_share", "loss"), ("p99_us", "slow")])
 def test_a_limit_of_0_is_none(setting, case):
     bounds = Alerts(**{"p99_us": 500.0, setting: 0})
     trend = Trend(bounds)
@@ -139,7 +139,7 @@ def test_a_limit_of_0_is_none(setting, case):
     assert findings(trend.see(changed(CASES[case][0]), frozenset(), 0, 1.0), bounds) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.floats(0.1, 200), st.integers(0, 3), st.booleans()), max_size=20))
 def test_restarts_in_the_window_are_counted_exactly(steps):
     """Also where the count begins anew, as after a new start of everything."""
@@ -167,7 +167,7 @@ def look(present: dict) -> list[Finding]:
             for key, (severity, value, measured) in present.items()]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(looks)
 def test_nothing_is_told_twice_without_a_change_and_all_that_is_told_ends(steps):
     debounce, now = Debounce(SETTINGS), 0.0

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
@@ -25,6 +25,7 @@ expressions = st.recursive(comparisons, lambda inner: st.one_of(
     inner.map(lambda text: f"(not {text})")), max_leaves=6)
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(expressions)
 def test_it_is_true_where_python_says_so(text):
     try:
@@ -35,6 +36,7 @@ def test_it_is_true_where_python_says_so(text):
     assert Expression(text, RECORD)(RECORD) is expected
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60))
 def test_any_text_is_an_expression_or_refused_in_words(text):
     try:
@@ -64,7 +66,8 @@ def test_an_unknown_field_names_the_known_ones():
         Expression("seq and pup > 1", RECORD)
 
 
-@pytest.mark.parametrize("text", ["", "seq >", "seq = 7", "(" * 300 + ")" * 300, "seq\n>\n", "a\0b", "not " * 240 + "seq"])
+@pytest.mark.parametrize("text", ["", "seq >", "seq = 7", "(" * 300 + ")" * 300, "seq\n>\n", "a\0b",
+                                  "not " * 240 + "seq"])
 def test_what_cannot_be_read_is_said(text):
     if text.startswith("not"):
         assert Expression(text, RECORD)(RECORD) is True  # deep, but fine
@@ -89,7 +92,8 @@ def test_values_that_cannot_be_compared_are_an_error_and_not_a_no():
 
 def test_a_division_by_zero_is_no_number():
     assert not Expression("1 / zero > 0 or 1 / zero <= 0", RECORD)(RECORD)
-    assert Expression("1 / zero != 1", RECORD)(RECORD) and math.isnan(Expression("seq % zero", RECORD)._evaluate(RECORD))
+    assert Expression("1 / zero != 1", RECORD)(RECORD) and math.isnan(
+        Expression("seq % zero", RECORD)._evaluate(RECORD))
 
 
 def test_a_part_that_does_not_matter_is_not_looked_at():

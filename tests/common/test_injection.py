@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.config import Config, Executor, Instance, Market, tell
@@ -16,15 +16,15 @@ from common.tap_file import Heard, Note
 from common.wire import Prediction, TickRef, decode, encode
 
 stamp = st.one_of(st.just(0), st.integers(10**9, 2**61))
-predictions = st.builds(Prediction, st.integers(0, 1), st.just(0), st.just(7), st.integers(1, 9), st.just(0), st.just(1),
-                        stamp, st.just(5), st.just(0.5), st.just(0.5), st.just(1.0), st.just(1), st.just(2), stamp, stamp,
-                        stamp, stamp, stamp, stamp)
+predictions = st.builds(Prediction, st.integers(0, 1), st.just(0), st.just(7), st.integers(1, 9), st.just(0),
+                        st.just(1), stamp, st.just(5), st.just(0.5), st.just(0.5), st.just(1.0), st.just(1), st.just(2),
+                        stamp, stamp, stamp, stamp, stamp, stamp)
 ticks = st.builds(TickRef, st.integers(0, 1), st.just(7), st.integers(1, 9), stamp, stamp)
 lists = st.one_of(st.lists(predictions, min_size=1, max_size=4), st.lists(ticks, min_size=1, max_size=4))
 NOTE = Note("predictions", ("A", "B"), 0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(lists, min_size=1, max_size=5), st.integers(-10**8, 2**60), st.integers(-10**8, 2**60))
 def test_all_stamps_of_a_message_move_by_the_same_and_the_rest_stays(found, by_ns, unix_by_ns):
     last = 0

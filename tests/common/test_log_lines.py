@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.config import LOG_LEVELS
@@ -18,6 +18,10 @@ events = st.builds(Event, st.integers(MS, 2**62).map(lambda ns: ns // MS * MS), 
                    st.sampled_from(["", "deployment"]), st.dictionaries(names, st.one_of(st.integers(), st.text())))
 
 
+QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@QUICK
 @given(events)
 def test_what_is_written_as_json_is_read_again_from_one_line(event):
     line = as_json(event)
@@ -29,11 +33,13 @@ def test_what_is_written_as_json_is_read_again_from_one_line(event):
 
 def test_json_is_as_documented():
     assert as_json(Event(AT, "warning", "inference-1", "batch of 3", 17, "Traceback\n  x", "inference", {"n": 1})) == (
-        '{"at": "2026-05-28T20:26:40.123Z", "level": "warning", "stage": "inference-1", "pid": 17, "event": "batch of 3",'
-        ' "n": 1, "traceback": "Traceback\\n  x"}')
+        '{"at": "2026-05-28T20:26:40.123Z", "level": "warning", "stage": "inference-1", "pid": 17, "event": '
+        '"batch of 3", "n": 1, "traceback": "Traceback\\n  x"}')
+    assert "logger" not in as_json(Event(AT, "info", "inference-1", "x", logger="inference-1"))
     assert json.loads(as_json(Event(AT, "info", "x", "y", fields={"at": 1, "odd": {1, }})))["at_"] == 1
 
 
+@QUICK
 @given(events.filter(lambda event: len(event.event.splitlines()) < 2))
 def test_what_is_written_as_text_is_read_again(event):
     lines = as_text(event._replace(fields={}, event=event.event.strip() or "x")).split("\n")
@@ -56,11 +62,13 @@ def test_anything_else_is_an_event_without_a_time(line):
     assert parse(line, "feature") == Event(0, "info", "feature", line)
 
 
+@QUICK
 @given(st.text())
 def test_no_line_is_an_error(line):
     parse(line, "x")
 
 
+@QUICK
 @given(events)
 def test_text_has_the_event_on_one_line(event):
     assert len(as_text(event._replace(traceback="")).split("\n")) == 1
