@@ -88,7 +88,7 @@ class Overview:
         return (time.monotonic_ns() - self.stages[stage].get("heartbeat_ns")) / 1e9
 
     def states(self) -> dict[str, StageState]:
-        """Every stage that was ever seen, by name. About 50 us each."""
+        """Every stage that was ever seen, by name. About 0.1 ms each."""
         return {name: self._state(name, telemetry) for name, telemetry in sorted(self.stages.items())}
 
     def _state(self, name: str, telemetry: Telemetry) -> StageState:

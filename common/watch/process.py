@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -19,16 +18,17 @@ class Usage(NamedTuple):
 
 def usage(pid: int, before_ns: int) -> Usage | None:
     """None where no process `pid` lives that began before `before_ns`, on the monotonic clock: a number is given to
-    another process once its first owner has gone. About 20 us."""
+    another process once its first owner has gone. About 30 us."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        with open(f"/proc/{pid}/stat", "rb", 0) as file:
+            text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name is in brackets, and may hold any character.
-    state, *fields = text.rpartition(")")[2].split()
+    state, *fields = text.rpartition(b")")[2].split()
     asleep_s = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
     began_s = int(fields[_START - 1]) / _TICKS_PER_S - asleep_s
-    if state in "ZX" or began_s > before_ns / 1e9 + 1:
+    if state in (b"Z", b"X") or began_s > before_ns / 1e9 + 1:
         return None
     return Usage(int(fields[_RSS - 1]) * _PAGE,
                  (int(fields[_UTIME - 1]) + int(fields[_STIME - 1])) / _TICKS_PER_S)
