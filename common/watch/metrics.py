@@ -8,9 +8,9 @@ what it means, its kind and its unit. The name of its metric follows from that:
     executor, "refusal_book_stale"            alpha_executor_refusals_total{reason="BOOK_STALE"}
 
 Base units: seconds, bytes, quote currency (not counts of 1e-8). Labels: `stage` and `worker` (of which there may be
-several: ingest and inference), `symbol`, `reason`, `model` with its `id` and `role`; never the id of an order. A counter
-counts on through `kill -9` of its stage, since its block survives; after an orderly stop and a new start it begins at
-0, which is what Prometheus calls a reset. Of a stage that has gone the last values stay.
+several: ingest and inference), `symbol`, `reason`, `model` with its `id` and `role`; never the id of an order. A
+counter counts on through `kill -9` of its stage, since its block survives; after an orderly stop and a new start it
+begins at 0, which is what Prometheus calls a reset. Of a stage that has gone the last values stay.
 
 Histograms have the bounds 2^k and 1.5 * 2^k ns, each less 1 ns: there a bucket of `common.telemetry` ends, so every
 count is exact, none is interpolated. `_sum` takes each duration for the middle of its bucket: exact below 64 ns,

@@ -5,18 +5,20 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
-from common.config import load
+from common.config import Config, load
 from common.telemetry import Telemetry
 from common.watch import metrics
-from tests.common.watch.expressions import expressions, names
-from tests.common.watch.test_rules import promtool
-from tests.pipeline import Pipeline, command, environment
+from procs.cli import main
+from tests.common.watch.expressions import DASHBOARD, RULES, expressions, names, of_dashboard, of_rules
+from tests.pipeline import Pipeline, command, environment, free_port
+from tests.prometheus import Prometheus, installed, promtool
 from tests.waiting import until
 
 #: what `alpha run` calls a number -> the metric that says the same, summed over its series
@@ -43,10 +45,14 @@ def of_summary(told: dict[str, Any]) -> dict[str, Any]:
 
 def of_metrics(text: str) -> dict[str, Any]:
     """What an exposition tells."""
+    return of_samples((sample.name, sample.labels, sample.value)
+                      for family in text_string_to_metric_families(text) for sample in family.samples)
+
+
+def of_samples(samples: Iterable[tuple[str, dict[str, str], float]]) -> dict[str, Any]:
     found = defaultdict(list)
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found[sample.name.removeprefix("alpha_")].append((sample.labels, sample.value))
+    for name, labels, value in samples:
+        found[name.removeprefix("alpha_")].append((labels, value))
     total = {name: sum(value for _, value in samples) for name, samples in found.items()}
     told: dict[str, Any] = {name: total[metric] for name, metric in METRIC_OF.items()}
     told["pnl"] = told["realised"] + told["unrealised"] - told["fees"]
@@ -60,9 +66,9 @@ def of_metrics(text: str) -> dict[str, Any]:
 
 #: who can be asked while a pipeline runs: a name, and how its answer becomes comparable
 LIVE = {
-    "alpha status --json": lambda env: of_summary(json.loads(said("status", "--json", env=env))),
-    "alpha metrics": lambda env: of_metrics(said("metrics", env=env)),
-    "alpha metrics --openmetrics": lambda env: of_metrics(said("metrics", "--openmetrics", env=env)),
+    "alpha status --json": lambda pipeline: of_summary(json.loads(said("status", "--json", env=pipeline.env))),
+    "alpha metrics": lambda pipeline: of_metrics(said("metrics", env=pipeline.env)),
+    "alpha metrics --openmetrics": lambda pipeline: of_metrics(said("metrics", "--openmetrics", env=pipeline.env)),
 }
 
 
@@ -85,9 +91,10 @@ def agree(answers: dict[str, dict[str, Any]]) -> None:
 def pipeline(instance, tmp_path, run_dir, recordings):
     """A recording that is played to its end, with `alpha run` itself held up so that it does not stop then."""
     path = str(recordings / "binance" / "usdm_btcusdt_20240718.gz")
-    # Nothing is to happen after the end that only time brings about.
-    more = {"ALPHA_MARKET__STALE_S": "600.0", "ALPHA_MARKET__STALE_BOOK_S": "0.0", "ALPHA_MONITOR__SAMPLE_MS": "100.0",
-            "ALPHA_RISK__MAX_DRAWDOWN": "1000.0"}
+    # Nothing is to happen after the end that only time brings about; and the rings hold the whole of it, so that a
+    # monitor that comes late finds every row.
+    more = {"ALPHA_MARKET__STALE_S": "600.0", "ALPHA_MARKET__STALE_BOOK_S": "0.0", "ALPHA_MONITOR__SAMPLE_MS": "20.0",
+            "ALPHA_RING__TICKS": "16384", "ALPHA_RING__ROWS": "16384", "ALPHA_RISK__MAX_DRAWDOWN": "1000.0"}
     pipeline = Pipeline(instance, tmp_path, run_dir, "--capture", path, "--speed", "40", **more)
     try:
         pipeline.until_count("executor", "decisions", 1, 120)
@@ -119,13 +126,15 @@ def quiet(pipeline: Pipeline, frames: int) -> None:
 
 def test_every_number_is_the_same_whoever_is_asked(pipeline):
     quiet(pipeline, 11_000)
-    live = {name: ask(pipeline.env) for name, ask in LIVE.items()}
+    config = load(None, pipeline.env)
+    live = {name: ask(pipeline) for name, ask in LIVE.items()}
+    if installed():
+        live["prometheus"] = scraped(pipeline, config)
     agree(live)
     asked = live["alpha metrics"]
     for name in ("frames", "ticks", "rows", "predictions", "decisions", "orders", "fills", "judged", "quote_checks"):
         assert asked[name] > 0, f"nothing was compared: {name} is 0"
     assert asked["decisions"] == asked["orders"] + sum(asked["refusals"].values()) == asked["latencies"]["decide"]
-    config = load(None, pipeline.env)
     text = metrics.exposition(pipeline.overview, config).decode()  # attaches to the books ring before it goes
     check_what_is_built_on(text)
 
@@ -141,9 +150,36 @@ def test_every_number_is_the_same_whoever_is_asked(pipeline):
     assert ups and not any(ups)  # nothing is said to run any more
 
 
+def scraped(pipeline: Pipeline, config: Config) -> dict[str, Any]:
+    """What a real Prometheus makes of it, with our rules; each expression of the dashboard has an answer, and nothing
+    of a pipeline in order is an alert."""
+    def expose(accept: str) -> bytes:
+        return metrics.exposition(pipeline.overview, config, accept)
+
+    with Prometheus(pipeline.state_dir / "prometheus", free_port(), expose,
+                    lambda target: printed("--scrape-config", "--target", target), printed("--rules")) as prometheus:
+        assert "application/openmetrics-text" in prometheus.asked[0]
+        rules = prometheus.rules()
+        assert len(rules) == len(of_rules()) and all(rule["health"] in ("ok", "unknown") for rule in rules), rules
+        firing = {rule["name"] for rule in rules for alert in rule["alerts"] if alert["state"] == "firing"}
+        assert firing <= {"AlphaFeedStale"}  # the recording is at its end
+        for text in of_dashboard():
+            if not text.startswith(("label_values(", "changes(")) and "challenger" not in text:
+                plain = text.replace("$__rate_interval", "1m").replace("$instance", ".*").removesuffix(" > 0")
+                assert prometheus.query(plain), plain
+        return of_samples((sample["metric"].pop("__name__"), sample["metric"], float(sample["value"][1]))
+                          for sample in prometheus.query('{__name__=~"alpha_.+"}'))
+
+
+def printed(*arguments: str) -> str:
+    result = CliRunner().invoke(main, ["metrics", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 def check_what_is_built_on(text: str) -> None:
-    """Every metric in alerts and dashboard exists, and has a value in a real run: all but a challenger's, which
-    there is none of. And the exposition is as Prometheus' own tool wants it."""
+    """Every metric in alerts and dashboard exists and has a value in a real run, but for a challenger's, where there
+    is none. And the exposition is as Prometheus' own tool wants it."""
     found = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     used = set().union(*map(names, expressions()))
     assert len(used) > 40
@@ -172,22 +208,11 @@ def test_metrics_of_a_pipeline_that_does_not_run_say_that_it_is_down(instance, r
 
 
 def test_what_prometheus_and_grafana_need_is_printed(tmp_path):
-    from click.testing import CliRunner
-
-    from procs.cli import main
-
-    def told(*arguments: str) -> str:
-        result = CliRunner().invoke(main, ["metrics", *arguments])
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    folder = Path(metrics.__file__).parent
-    assert told("--rules") == (folder / "rules.yaml").read_text()
-    assert told("--dashboard") == (folder / "dashboard.json").read_text()
-    assert "127.0.0.1:9999" in told("--scrape-config", "--target", "127.0.0.1:9999")
+    assert printed("--rules") == RULES.read_text() and printed("--dashboard") == DASHBOARD.read_text()
+    assert "127.0.0.1:9999" in printed("--scrape-config", "--target", "127.0.0.1:9999")
     if promtool():
-        (tmp_path / "prometheus.yml").write_text(told("--scrape-config"))
-        (tmp_path / "alpha-rules.yaml").write_text(told("--rules"))
+        (tmp_path / "prometheus.yml").write_text(printed("--scrape-config"))
+        (tmp_path / "alpha-rules.yaml").write_text(printed("--rules"))
         checked = subprocess.run([promtool(), "check", "config", str(tmp_path / "prometheus.yml")], text=True,
                                  capture_output=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr

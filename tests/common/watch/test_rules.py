@@ -1,7 +1,6 @@
 """The alert rules and the dashboard load as they are, name what there is, and fire when they should."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterable
 
@@ -9,11 +8,7 @@ import pytest
 
 from common.watch import metrics
 from tests.common.watch.expressions import DASHBOARD, RULES, expressions, names, of_dashboard, of_rules
-
-
-def promtool() -> str | None:
-    """Prometheus' own tool, where it is installed."""
-    return shutil.which("promtool")
+from tests.prometheus import promtool
 
 
 needs_promtool = pytest.mark.skipif(promtool() is None, reason="promtool is not installed")
