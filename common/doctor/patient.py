@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from common.config import DEFAULT_FILE, ENV_BOT_KEY, ENV_CONFIG, Config, load
+from common.config import DEFAULT_FILE, ENV_CONFIG, Config, load
 from common.errors import AlphaError
+from common.log import MASK, SECRETS, masked_forms
 
 ROOT = Path(__file__).resolve().parents[2]  #: of the checkout
-SECRETS = (ENV_BOT_KEY, "ALPHA_BINANCE_KEY", "ALPHA_BINANCE_SECRET", "ALPHA_PROXY_AUTH")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY", "NO_PROXY")
 _LEAST = 4  # characters of a secret that can be told from a word of ours
 
@@ -45,15 +45,14 @@ class Patient:
             return cls(None, problem, source, environ, **more)
 
     def scrub(self, text: str) -> str:
-        """`text` without any secret of the environment."""
-        secrets = [self.environ.get(name, "") for name in SECRETS]
-        secrets += [part for secret in secrets for part in secret.split(":")]
+        """`text` without any secret of the environment, nor what else is in an address of a proxy or of PROXY_AUTH."""
+        parts = [part for name in SECRETS for part in self.environ.get(name, "").split(":")]
         for name in PROXIES:
-            parts = urlsplit(self.environ.get(name, "") or self.environ.get(name.lower(), ""))
-            secrets += [parts.password or "", parts.username or ""]
-        for secret in sorted(secrets, key=len, reverse=True):
+            proxy = urlsplit(self.environ.get(name, "") or self.environ.get(name.lower(), ""))
+            parts += [proxy.password or "", proxy.username or ""]
+        for secret in (*masked_forms(self.environ), *sorted(parts, key=len, reverse=True)):
             if len(secret) >= _LEAST:
-                text = text.replace(secret, "***")
+                text = text.replace(secret, MASK)
         return text
 
     @property

@@ -34,13 +34,17 @@ class RunFolder(NamedTuple):
     stale: list[str]  #: words that a killed process left half written
 
 
-class Ports(NamedTuple):
+class Port(NamedTuple):
+    """Where a stage listens, or is to listen."""
+
+    stage: str
     host: str
     port: int
     taken: Listener | None
     pid: int  #: of who listens; 0: not to be seen
     who: str
-    ours: bool  #: it is the exchange of this instance
+    ours: bool  #: it is that stage of this instance
+    elsewhere: str  #: how to have it listen elsewhere
 
 
 class Stages(NamedTuple):
@@ -116,32 +120,36 @@ def judge_run_folder(found: RunFolder) -> Iterator[Finding]:
                  f"{found.folder} is not there yet")
 
 
-def look_ports(patient: Patient) -> Ports:
-    host, port = patient.config.exchange.host, patient.config.exchange.port
-    taken = None
-    for name in ("tcp", "tcp6"):
-        for one in procfs.listeners(procfs.read(patient.proc / "net" / name)):
-            if one.port == port and one.host in (host, "0.0.0.0", "::"):
-                taken = one
-    if taken is None:
-        return Ports(host, port, None, 0, "", False)
-    pid, overview = procfs.owner(patient.proc, taken.inode), Overview(patient.config.instance.name)
+def look_ports(patient: Patient) -> list[Port]:
+    config = patient.config
+    wanted = {"exchange": (config.exchange.host, config.exchange.port, "set ALPHA_EXCHANGE__PORT with "
+                           "ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and ALPHA_EXECUTOR__BASE_URL")}
+    overview, listening = Overview(config.instance.name), []
     overview.refresh()
-    ours = "exchange" in overview.stages and overview.stages["exchange"].get("pid") == pid
-    return Ports(host, port, taken, pid, procfs.name_of(patient.proc, pid), ours)
+    for name in ("tcp", "tcp6"):
+        listening += procfs.listeners(procfs.read(patient.proc / "net" / name))
+    found = []
+    for stage, (host, port, elsewhere) in wanted.items():
+        taken = next((one for one in listening if one.port == port and one.host in (host, "0.0.0.0", "::")), None)
+        pid = procfs.owner(patient.proc, taken.inode) if taken else 0
+        ours = bool(pid) and stage in overview.stages and overview.stages[stage].get("pid") == pid
+        found.append(Port(stage, host, port, taken, pid, procfs.name_of(patient.proc, pid) if pid else "", ours,
+                          elsewhere))
+    return found
 
 
-def judge_ports(found: Ports) -> Iterator[Finding]:
-    address = f"{found.host}:{found.port}"
-    if found.taken is None or found.ours:
-        yield ok(f"{address} is free" if found.taken is None else f"{address} is this instance's exchange")
-        return
-    who = f"pid {found.pid} ({found.who[:80]})" if found.pid else "a process that is not to be seen from here"
-    other = "the exchange of another instance, " if procfs.stage_of(tuple(found.who.split())) == "exchange" else ""
-    stop = f"kill {found.pid}" if found.pid else f"stop it (ss -ltnp 'sport = :{found.port}')"
-    yield error(f"port {address} is taken by {other}{who}", "the exchange of this instance cannot start",
-                f"{stop}, or set ALPHA_EXCHANGE__PORT with ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and "
-                "ALPHA_EXECUTOR__BASE_URL")
+def judge_ports(found: list[Port]) -> Iterator[Finding]:
+    for one in found:
+        address = f"{one.host}:{one.port}"
+        if one.taken is None or one.ours:
+            yield ok(f"{address} is free" if one.taken is None else f"{address} is this instance's {one.stage}")
+            continue
+        who = f"pid {one.pid} ({one.who[:80]})" if one.pid else "a process that is not to be seen from here"
+        other = f"the {one.stage} of another instance, " if (
+            procfs.stage_of(tuple(one.who.split())) == one.stage) else ""
+        stop = f"kill {one.pid}" if one.pid else f"stop it (ss -ltnp 'sport = :{one.port}')"
+        yield error(f"port {address} is taken by {other}{who}", f"the {one.stage} of this instance cannot start",
+                    f"{stop}, or {one.elsewhere}")
 
 
 def look_stages(patient: Patient) -> Stages:
@@ -252,7 +260,7 @@ PROCESSES = Check("processes", "stages that lost their supervisor, or belong to 
                   judge_processes)
 RUN_FOLDER = Check("sockets", "sockets and locks in the run folder", look_run_folder, judge_run_folder,
                    needs_config=True)
-PORTS = Check("ports", "the port of the loopback exchange", look_ports, judge_ports, needs_config=True)
+PORTS = Check("ports", "the ports that stages listen on", look_ports, judge_ports, needs_config=True)
 STAGES = Check("stages", "whether the stages are ready", look_stages, judge_stages, needs_config=True)
 SUPERVISOR = Check("supervisor", "its configuration, and stages that it cannot keep up", look_supervisor,
                    judge_supervisor, needs_config=True)

@@ -9,10 +9,10 @@ from common import gateways, venues
 from common.clock import SystemClock
 from common.config import ENV_CONFIG, ENV_PREFIX, Config, Market
 from common.doctor.check import Check, Finding, error, note, ok, refused, warning
-from common.doctor.patient import PROXIES, SECRETS, Patient
+from common.doctor.patient import PROXIES, Patient
 from common.errors import AlphaError
 from common.gateways import is_live, is_loopback
-from common.stage import SUPERVISED
+from common.log import SECRETS, SUPERVISED
 
 #: names of the environment that somebody reads, beside ALPHA_SECTION__KEY
 _READ = {ENV_CONFIG, SUPERVISED, "ALPHA_RECORDINGS", "ALPHA_HFTBACKTEST", *SECRETS}

@@ -297,6 +297,7 @@ def test_a_venue_that_is_there_is_told_with_its_web_socket(env):
 
 def test_no_secret_is_in_what_any_check_says(env, tmp_path):
     secrets = {"ALPHA_BOT_KEY": "zq81-bot", "ALPHA_BINANCE_KEY": "zq82-key", "ALPHA_BINANCE_SECRET": "zq83-secret",
+               "ALPHA_MONITOR_TOKEN": "zq80-token", "ALPHA_ALERTS_WEBHOOK": "https://hooks.example/zq80-hook",
                "ALPHA_PROXY_AUTH": "zq84-user:zq85-password", "HTTPS_PROXY": "http://zq86-user:zq87-pw@10.0.0.1:3128"}
     env |= secrets | {"ALPHA_MARKET__WS_URL": "ws://zq88-user:zq89-pw@127.0.0.1:9",
                       "ALPHA_EXECUTOR__BASE_URL": "http://zq90-user:zq91-pw@127.0.0.1:9"}

@@ -126,8 +126,8 @@ def supervisor(**more) -> running.Supervisor:
                                  **more})
 
 
-def ports(taken: Listener | None, pid: int = 0, who: str = "") -> running.Ports:
-    return running.Ports("127.0.0.1", 8765, taken, pid, who, False)
+def ports(taken: Listener | None, pid: int = 0, who: str = "") -> list[running.Port]:
+    return [running.Port("exchange", "127.0.0.1", 8765, taken, pid, who, False, "set ALPHA_EXCHANGE__PORT")]
 
 
 AWAY = Market(ws_url="wss://v", rest_url="https://v", live=True)
