@@ -105,7 +105,7 @@ def _header(snapshot: Mapping[str, Any], paused: bool) -> list[Line]:
     state, numbers = snapshot["state"], snapshot["numbers"]
     mood = _STATES.get(state["state"], WARN)
     switch = state["switch"]
-    line: Line = [(f"{state['state']}", mood)]
+    line: Line = [("PAUSED  " if paused else "", WARN), (state["state"], mood)]
     if state["why"]:
         line.append((f"  {state['why']}", mood))
     if switch["halt"] and not state["halted"]:
@@ -117,7 +117,7 @@ def _header(snapshot: Mapping[str, Any], paused: bool) -> list[Line]:
     money = (f"  position {numbers['position']:,.0f}  pnl {numbers['pnl']:+,.2f}  errors {numbers['errors']:,}"
              f"  restarts {numbers['restarts']:,}")
     return [[(f"alpha {' · '.join(title)}", HEAD), (money, BAD if numbers["errors"] else ""),
-             (f"  {_clock(snapshot['at_ns'])}", DIM), ("  PAUSED" if paused else "", WARN)], line]
+             (f"  {_clock(snapshot['at_ns'])}", DIM)], line]
 
 
 def _heading(text: str, more: str = "") -> Line:

@@ -50,7 +50,7 @@ def text(told: dict, width: int = 120, height: int = 40, **more) -> str:
 
 
 @given(st.integers(1, 250), st.integers(1, 100), st.integers(0, 30), st.integers(0, 20), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_it_fits_any_terminal(width, height, symbols, stages, chosen):
     told = snapshot(symbols, stages)
     lines = picture(told, Trails(), width, height, "S1" if chosen else "")
@@ -119,7 +119,7 @@ def test_a_terminal_without_such_signs_gets_plain_ones():
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=60), st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_sparkline_is_as_wide_as_asked_and_highest_at_the_largest(values, width):
     line = sparkline(values, width)
     shown = values[-width:] if width else values
