@@ -11,6 +11,9 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import click  # noqa: E402
+from click.shell_completion import CompletionItem  # noqa: E402
+
+from procs import completion  # noqa: E402
 
 COMMANDS = {
     "run": ("procs.run", "Start everything under supervisord and show it running."),
@@ -49,8 +52,22 @@ COMMANDS = {
     "drill": ("procs.drill", "Let each fault loose on the pipeline, and judge what becomes of it."),
     "bench": ("procs.bench", "Measure, beside the floor and the article's architecture."),
     "warm": ("procs.warm", "Compile the kernels, so that stages start fast."),
+    "completion": ("procs.completion", "Print the script by which a shell completes these commands."),
     "units": ("procs.units", "Make systemd units of the pipeline."),
     "config": ("procs.settings", "Print the configuration in force."),
+}
+
+
+#: how the commands are listed: by what they are for
+SECTIONS = {
+    "Run": ("run", "units", "warm", "config", "completion"),
+    "Look": ("status", "top", "tap"),
+    "Stop and restrain": ("halt", "reduce", "flatten", "resume", "arm"),
+    "Orders": ("orders", "explain", "position", "daily"),
+    "Models": ("features", "dataset", "train", "model", "parity"),
+    "Recordings": ("record", "replay", "backtest", "capture"),
+    "Measure and break": ("bench", "drill"),
+    "Stages, each in a process of its own": ("exchange", "ingest", "feature", "inference", "executor", "monitor"),
 }
 
 
@@ -63,19 +80,46 @@ class _Lazy(click.Group):
             return None
         gc.disable()  # importing makes no garbage, and collecting would take an eighth of the time
         try:
-            return getattr(importlib.import_module(COMMANDS[name][0]), name)
+            command = getattr(importlib.import_module(COMMANDS[name][0]), name)
+            if completion.asked():
+                completion.attach(command)
+            return command
         finally:
             gc.enable()
 
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, with none of them imported."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, context, incomplete)
+        return [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        wide = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(wide), COMMANDS[name][1]) for name in names])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="predictive-alpha")
 def main() -> None:
-    """Predictive Alpha: order-book streams in, risk-managed orders out, through an ONNX model."""
+    """Predictive Alpha: order-book streams in, risk-managed orders out, through an ONNX model.
+
+    Each command has --help, with examples. Settings come from alpha.toml, or the file that $ALPHA_CONFIG or --config
+    names, and from ALPHA_SECTION__KEY variables; secrets from the environment alone.
+
+    \b
+    Examples
+      alpha run --for 60s
+      alpha top
+      alpha explain last
+
+    \b
+    Exit codes  0  done                        4  the venue, or a recording, is at fault
+                1  failed                      5  a resource: memory, disk, port, journal
+                2  configuration or option     6  another process holds what only one may
+                3  a contract: model, layout   7  nothing runs
+    """
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def top(path: str | None, once: bool, as_json: bool) -> None:
 
     Reads the telemetry of the stages, the books ring and the journal, once a second and when a core is idle; no stage
     notices. Writes nothing but the kill switch, when you ask for it. Without a terminal, or without textual (extra
-    `watch`), it prints a line a second instead.
+    `watch`), it prints a line a second instead. On a machine without an idle core it lags; `alpha halt` does not.
 
     \b
     Keys
@@ -91,11 +91,11 @@ def _screen(config: Config, watched: Snapshots) -> None:
 def _print(watched: Snapshots, once: bool, as_json: bool) -> None:
     """Until Ctrl-C, or one picture."""
     trails = Trails()
-    snapshot = watched.take(())
-    if once and any(stage["state"] != "gone" for stage in snapshot["stages"]):
-        time.sleep(_RATES_S)  # rates need two looks
-        snapshot = watched.take(())
     try:
+        snapshot = watched.take(())
+        if once and any(stage["state"] != "gone" for stage in snapshot["stages"]):
+            time.sleep(_RATES_S)  # rates need two looks
+            snapshot = watched.take(())
         while True:
             trails.add(snapshot)
             if as_json:
