@@ -253,8 +253,9 @@ def backtest(paths: tuple[str, ...], path: str | None, model: str | None, outs: 
     of several symbols at once. Thresholds, sizes and limits come from the configuration.
 
     \b
-    alpha backtest day1.gz day2.gz --out report.html
-    ALPHA_DECISION__THRESHOLD=0.1 alpha backtest day1.gz --model my.onnx --json | jq .profit
+    Examples
+      alpha backtest day1.gz day2.gz --out report.html
+      ALPHA_DECISION__THRESHOLD=0.1 alpha backtest day1.gz --model my.onnx --json | jq .profit
     """
     with exit_on_error():
         for out in outs:

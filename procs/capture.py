@@ -43,7 +43,17 @@ class Stream(NamedTuple):
 
 @click.group()
 def capture() -> None:
-    """Judge, describe, convert and draw recordings."""
+    """Judge, describe, convert and draw recordings.
+
+    Reads files, and nothing that runs. Each command says what it writes.
+
+    \b
+    Examples
+      alpha capture verify day1.gz day2.gz
+      alpha capture info day1.gz
+      alpha capture plot day1.gz --out day.png
+      alpha capture convert day1.gz --out ticks.parquet
+    """
 
 
 @capture.command()
@@ -61,8 +71,9 @@ def verify(paths: tuple[str, ...], as_json: bool) -> None:
     clock that differs from the venue's: both are stated.
 
     \b
-    alpha capture verify day1.gz day2.gz
-    alpha capture verify --json session-*.zst | jq .verdict
+    Examples
+      alpha capture verify day1.gz day2.gz
+      alpha capture verify --json session-*.zst | jq .verdict
     """
     with exit_on_error():
         judged = [told for stream in streams(paths) for told in _judged(stream)]
@@ -82,6 +93,13 @@ def info(paths: tuple[str, ...], as_json: bool) -> None:
     """Say what recordings are: format, venue, symbols, time, frames, connections.
 
     Judges nothing. A file of more than 16 MiB is not read through where its manifest tells of it.
+
+    \b
+    Examples
+      alpha capture info day1.gz
+      alpha capture info --json today/*.zst
+
+    Exit codes: 0 done, 4 a file cannot be read.
     """
     with exit_on_error():
         told = [_info(path) for path in paths]
@@ -104,7 +122,8 @@ def plot(paths: tuple[str, ...], out: str, symbol: str | None, start: str | None
     Needs matplotlib: pip install 'predictive-alpha[plot]'.
 
     \b
-    alpha capture plot day1.gz day2.gz --out day.png --from 2024-07-19T00:01:00 --to 2024-07-19T00:02:00
+    Examples
+      alpha capture plot day1.gz day2.gz --out day.png --from 2024-07-19T00:01:00 --to 2024-07-19T00:02:00
     """
     with exit_on_error():
         capture_plot.check(out)
@@ -140,8 +159,9 @@ def convert(paths: tuple[str, ...], out: str, kind: str, venue: str, connection:
              .zst, .gz, others   a capture, to replay, to judge, to draw
 
     \b
-    alpha capture convert day1.gz day2.gz --out ticks.parquet
-    alpha capture convert LOBSTER_SampleFile.zip --out goog.zst
+    Examples
+      alpha capture convert day1.gz day2.gz --out ticks.parquet
+      alpha capture convert LOBSTER_SampleFile.zip --out goog.zst
     """
     with exit_on_error():
         options = converting.Options(kind, venue, connection, symbols, tick, lot, exact)

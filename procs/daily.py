@@ -38,8 +38,9 @@ def daily(day: str | None, out: Path | None, path: str | None, as_json: bool) ->
     it was made, of today alone, too. An HTML report needs matplotlib: pip install 'predictive-alpha[plot]'.
 
     \b
-    alpha daily
-    alpha daily 2024-07-18 --out 2024-07-18.html
+    Examples
+      alpha daily
+      alpha daily 2024-07-18 --out 2024-07-18.html
 
     \b
     Exit code  0  done      2  an option or the configuration is wrong      5  there is no journal, or it is damaged

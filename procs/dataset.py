@@ -66,8 +66,9 @@ def dataset(paths: tuple[str, ...], out: str, names: tuple[str, ...], horizons: 
     are fitted on rows before the first test span, for which the files are read twice.
 
     \b
-    alpha dataset day1.gz day2.gz --out btc.npz --horizon 5s --every 100ms
-    alpha dataset day.zst --out deep.npz --features levels_z --horizon 100ticks --classes 3 --threshold balanced
+    Examples
+      alpha dataset day1.gz day2.gz --out btc.npz --horizon 5s --every 100ms
+      alpha dataset day.zst --out deep.npz --features levels_z --horizon 100ticks --classes 3 --threshold balanced
     """
     with exit_on_error():
         options = Options(

@@ -240,6 +240,15 @@ def drill(chosen: tuple[str, ...], recordings: tuple[str, ...], speed: float, se
           as_json: bool) -> None:
     """Let each fault loose on a pipeline of its own, and judge what becomes of it.
 
+    Starts an instance of its own, which nothing else sees. Reads the configuration, and the recording where one is
+    named; writes nothing that stays.
+
+    \b
+    Examples
+      alpha drill
+      alpha drill --fault drop:rate=0.02 --fault disconnect --seconds 20
+      alpha drill --capture day1.gz --json
+
     Exit code 0 if every fault was seen and healed, disturbed nobody else, and led to no order on an invalid book; 1
     otherwise. Takes five minutes for all of them.
     """

@@ -748,6 +748,13 @@ def executor(path: str | None) -> None:
     Files     journal.db in the state folder; and halt.json and reduce.json there, which stop or restrain it.
     Key       $ALPHA_BOT_KEY; a loopback exchange needs none.
     Starts in any order: it waits for the books ring, and for the venue before it trades.
+
+    \b
+    Examples
+      alpha executor
+      ALPHA_EXECUTOR__GATEWAY=paper alpha executor
+
+    Exit codes: 0 stopped, 2 the configuration is wrong, 5 the journal is damaged or in use, 6 it runs already.
     """
     with exit_on_error():
         config = load(path)

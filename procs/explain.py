@@ -51,9 +51,10 @@ def explain(order_id: str, paths: tuple[str, ...], again: bool, model: Path | No
     from the recording with --replay. A picture needs matplotlib: pip install 'predictive-alpha[plot]'.
 
     \b
-    alpha explain last
-    alpha explain 66a1b2c3-0-8 --out why.svg
-    alpha explain last --replay today/*.zst
+    Examples
+      alpha explain last
+      alpha explain 66a1b2c3-0-8 --out why.svg
+      alpha explain last --replay today/*.zst
 
     \b
     Exit code  0  done                                     3  the model is not the one that predicted

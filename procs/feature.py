@@ -360,6 +360,14 @@ def feature(path: str | None) -> None:
     Memory    reads the books ring, writes the rows ring.
     Tap       alpha tap work
     Starts in any order: it waits for the books ring and for workers.
+
+    \b
+    Examples
+      alpha feature
+      ALPHA_FEATURE__DISPATCH=every alpha feature
+
+    Exit codes: 0 stopped, 2 the configuration is wrong, 3 the books ring is laid out otherwise, 5 no memory, 6 it runs
+    already.
     """
     with exit_on_error():
         config = load(path)

@@ -20,9 +20,10 @@ def features(names: tuple[str, ...], as_json: bool) -> None:
     from training data (`alpha dataset` fits them); one marked `run` remembers its whole run, not only its window.
 
     \b
-    alpha features                     groups, and each feature in a line
-    alpha features ofi_100 clock       formula, window, warm-up, range, source
-    alpha features --json levels_z     for programs
+    Examples
+      alpha features                     groups, and each feature in a line
+      alpha features ofi_100 clock       formula, window, warm-up, range, source
+      alpha features --json levels_z     for programs
     """
     with exit_on_error():
         chosen = _chosen(names)

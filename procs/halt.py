@@ -32,6 +32,11 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
     set all the same, and a stage that hangs must be looked at. Working orders are then cancelled from here: those
     that the journal does not know at their end are asked for at the venue, with the keys of this terminal, and what
     became of each is told.
+
+    \b
+    Examples
+      alpha halt "looks wrong"
+      alpha halt --json
     """
     with exit_on_error():
         config = load(path)
@@ -60,6 +65,10 @@ def reduce(reason: str, path: str | None, as_json: bool) -> None:
 
     Working orders that might make one larger are cancelled. Exit code 0 if the executor confirms, 1 if it does not
     within two seconds: it will reduce as soon as it looks.
+
+    \b
+    Examples
+      alpha reduce "into the close"
     """
     _reduce(reason, path, as_json, flatten=False)
 
@@ -75,6 +84,11 @@ def flatten(reason: str, path: str | None, as_json: bool) -> None:
     not: at the touch, by orders of at most risk.max_order_notional, inside all limits; one whose book is not valid
     stays until it is. Exit code 0 if the executor confirms that it does so, 1 if it does not within two seconds; `alpha
     position` shows what is still held.
+
+    \b
+    Examples
+      alpha flatten "over the weekend"
+      alpha position
     """
     _reduce(reason, path, as_json, flatten=True)
 
@@ -96,7 +110,12 @@ def _reduce(reason: str, path: str | None, as_json: bool, flatten: bool) -> None
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume(path: str | None, as_json: bool) -> None:
     """Lift the kill switch, and what `reduce` and `flatten` have set. Exit code 0 if the executor confirms that it
-    trades again, 1 if not."""
+    trades again, 1 if not.
+
+    \b
+    Examples
+      alpha resume
+    """
     with exit_on_error():
         config = load(path)
         lifted = killswitch.resume(config.state_dir)
@@ -113,6 +132,10 @@ def arm(path: str | None) -> None:
     """Let the executor trade on a live venue until it starts again; there it always starts disarmed.
 
     Live is what market.live says is, and every order gateway that is not on this machine.
+
+    \b
+    Examples
+      alpha arm
     """
     with exit_on_error():
         config = load(path)

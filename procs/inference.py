@@ -358,6 +358,14 @@ def inference(path: str | None, worker: int, shadow: str | None, check: bool) ->
     Taps      alpha tap predictions, alpha tap credits, alpha tap judged
     Starts in any order: it waits for the rows ring. Several workers: --worker 0, --worker 1, ...
 
+    \b
+    Examples
+      alpha inference --worker 1
+      alpha inference --check
+      alpha inference --shadow models/mine.onnx
+
+    Exit codes: 0 stopped, or checked; 2 the configuration is wrong, 3 the model does not fit, 6 it runs already.
+
     With --shadow, feature must be told too, so that the rows carry what the challenger takes: set inference.shadow
     for all stages, or deploy it.
     """

@@ -262,6 +262,14 @@ def ingest(path: str | None, process: int) -> None:
     Memory    writes the books ring.
     Taps      alpha tap ticks, alpha tap frames
     Starts in any order: it waits for the venue; process 1 and above, also for the ring that process 0 makes.
+
+    \b
+    Examples
+      alpha ingest
+      alpha ingest --process 1 --config venues.toml
+
+    Exit codes: 0 stopped, 2 the configuration is wrong, 4 the venue's certificate is not to be trusted, 5 no memory,
+    6 it runs already.
     """
     with exit_on_error():
         config = load(path)

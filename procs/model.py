@@ -37,6 +37,12 @@ _PAST_S = 300.0  #: of a synthetic market, after which features that are still c
 def model() -> None:
     """Check, list and deploy models.
 
+    \b
+    Examples
+      alpha model check models/mine.onnx
+      alpha model list
+      alpha model deploy models/mine.onnx --shadow
+
     A model is NAME.onnx and its manifest NAME.json. `alpha train` writes both; for a model from elsewhere
     `python -m models.describe NAME.onnx --window W --classes down,flat,up` writes the manifest.
     """
@@ -49,6 +55,13 @@ def model() -> None:
 def check(path: Path, config_path: str | None, as_json: bool) -> None:
     """Load MODEL as a worker would, and tell what it is: inputs, outputs, features, provider in use, latency by batch
     size, and a few predictions.
+
+    Reads the model, its manifest and the configuration. Writes nothing.
+
+    \b
+    Examples
+      alpha model check models/mine.onnx
+      alpha model check models/mine.onnx --json
 
     Exit code 0 if it fits this pipeline, 3 if it does not.
     """
@@ -175,7 +188,15 @@ def _short(value: object) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(config_path: str | None, as_json: bool) -> None:
     """List the models beside inference.model, those that ship, and those that are deployed; and which is live, and
-    which in its shadow, in the running instance."""
+    which in its shadow, in the running instance.
+
+    Reads folders and the telemetry of the workers. Writes nothing.
+
+    \b
+    Examples
+      alpha model list
+      alpha model list --json
+    """
     with exit_on_error():
         config = load(config_path)
         running, paths = _running(config)
@@ -246,9 +267,10 @@ def deploy(path: Path | None, shadow: bool, no_shadow: bool, config_path: str | 
     taken over by all between two messages. No tick is lost.
 
     \b
-    alpha model deploy models/my.onnx             it trades from now on
-    alpha model deploy models/my.onnx --shadow    it is judged beside the one that trades
-    alpha model deploy --no-shadow
+    Examples
+      alpha model deploy models/my.onnx             it trades from now on
+      alpha model deploy models/my.onnx --shadow    it is judged beside the one that trades
+      alpha model deploy --no-shadow
 
     If a worker cannot take it, is not ready in time or fails with it within the time of watching, the former model
     is in force, as if nothing had been; exit code 3. What is deployed is copied into the state folder, and holds until

@@ -350,6 +350,11 @@ def monitor(path: str | None) -> None:
 
     Starts in any order: it waits for the books ring. It runs when a core is idle, and takes none from the stages. With
     monitor.enabled = false it ends at once, with exit code 0.
+
+    \b
+    Examples
+      alpha monitor
+      alpha monitor --config alpha.toml
     """
     with exit_on_error():
         config = load(path)

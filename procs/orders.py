@@ -33,10 +33,11 @@ def orders(every: bool, states: tuple[str, ...], symbol: str, since: str | None,
     """List orders: those that are not at their end, unless told otherwise.
 
     \b
-    alpha orders
-    alpha orders --all --symbol BTC-USD --since 2024-07-18
-    alpha orders --state rejected --state expired --json
-    alpha orders --states
+    Examples
+      alpha orders
+      alpha orders --all --symbol BTC-USD --since 2024-07-18
+      alpha orders --state rejected --state expired --json
+      alpha orders --states
 
     \b
     Exit code  0  done; nothing to list is no error      2  an option or the configuration is wrong

@@ -34,8 +34,9 @@ def parity(session: Path, paths: tuple[str, ...], models: tuple[Path, ...], as_j
     Said are how many, what could not be compared and why, and the first difference.
 
     \b
-    alpha record --out today --session
-    alpha parity today today/*.zst
+    Examples
+      alpha record --out today --session
+      alpha parity today today/*.zst
 
     \b
     Exit code  0  no difference        2  these captures do not belong to this session

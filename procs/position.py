@@ -32,6 +32,13 @@ def position(symbol: str, every: bool, path: str | None, as_json: bool) -> None:
     What is held comes from the journal, exactly, whether or not an executor runs. What it is worth is known while
     ingest has a valid book of it: the mid. Elsewhere there is a dash, and null in JSON.
 
+    Reads the journal, and the books ring where there is one. Writes nothing.
+
+    \b
+    Examples
+      alpha position
+      alpha position --all --symbol BTC-USD --json
+
     \b
     Exit code  0  done      2  an option or the configuration is wrong      5  there is no journal, or it is damaged
     """

@@ -388,12 +388,15 @@ def record(folder: Path, path: str | None, seconds: float | None, max_mb: float,
     middle. They can be read while they are written, and after a kill up to the last half second. A file that is whole
     has a manifest beside it. Starts and stops at any time; waits for ingest, and goes on when that comes back.
 
+    Reads the taps of the running ingest (with --session, of all stages). Writes into the folder --out.
+
     \b
-    alpha record --out today
-    alpha record --out today --for 3600 --max-minutes 10 --json
-    alpha replay today/*.zst
-    alpha record --out today --session
-    alpha parity today today/*.zst
+    Examples
+      alpha record --out today
+      alpha record --out today --for 3600 --max-minutes 10 --json
+      alpha replay today/*.zst
+      alpha record --out today --session
+      alpha parity today today/*.zst
     """
     with exit_on_error():
         config = load(path)

@@ -288,7 +288,8 @@ def replay(paths: tuple[str, ...], path: str | None, model: str | None, out: Tex
     of `alpha record`, of any venue, or a foreign recording of Binance.
 
     \b
-    alpha replay day1.gz day2.gz --out predictions.jsonl --rows
+    Examples
+      alpha replay day1.gz day2.gz --out predictions.jsonl --rows
     """
     with exit_on_error():
         config = configure(load(path), paths)

@@ -65,12 +65,18 @@ def run(path: str | None, seconds: float | None, summary: str | None, captures: 
         as_json: bool) -> None:
     """Start exchange, ingest, feature, workers, executor and monitor under supervisord, and show them running.
 
-    \b
-    alpha run                                    the synthetic market, until Ctrl-C
-    alpha run --for 60s --summary out.json
-    alpha run --capture day1.gz --capture day2.gz --speed 10
+    Reads the configuration and supervisord.conf, which lists the stages. Writes logs into the state folder
+    (.alpha/log), and what the stages write: journal, recordings of faults, judged predictions. Stops cleanly on Ctrl-C
+    and on SIGTERM, and leaves nothing in shared memory.
 
-    Logs are in the state folder (.alpha/log). Stops cleanly on Ctrl-C and on SIGTERM.
+    \b
+    Examples
+      alpha run                                    the synthetic market, until Ctrl-C
+      alpha run --for 60s --summary out.json
+      alpha run --capture day1.gz --capture day2.gz --speed 10
+
+    Exit codes: 0 a clean run, 1 errors were counted or shared memory was left, 2 the configuration is wrong, 3 the
+    model does not fit, 5 a port is taken, or the pipeline runs already, 6 another `alpha run` has this instance.
     """
     with exit_on_error():
         overrides = _overrides(load(path).exchange.port, captures, speed, workers, rate, seed, model, shadow)

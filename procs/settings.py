@@ -13,7 +13,17 @@ from common.stage import exit_on_error
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def config(path: str | None, as_json: bool) -> None:
-    """Print every setting with the value in force: defaults, then the file, then ALPHA_SECTION__KEY."""
+    """Print every setting with the value in force: defaults, then the file, then ALPHA_SECTION__KEY.
+
+    Reads the configuration. Writes nothing; what it prints can be read back as a configuration. Secrets are none of it.
+
+    \b
+    Examples
+      alpha config > all.toml
+      ALPHA_INFERENCE__WORKERS=3 alpha config --json | jq .inference
+
+    Exit codes: 0 done, 2 a key is unknown or a value out of range: said with section, key and value.
+    """
     with exit_on_error():
         tree = dataclasses.asdict(load(path))
         tree.pop("base")

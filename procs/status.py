@@ -17,7 +17,14 @@ from common.stage import exit_on_error
 def status(path: str | None, as_json: bool) -> None:
     """Show each stage, what it waits for, where it is placed, the counts of the pipeline, and how its models do.
 
-    Exit code 0 if every stage that was started is ready, 1 if not, 7 if nothing runs.
+    Reads the telemetry of the stages in shared memory, and disturbs none of them. Writes nothing.
+
+    \b
+    Examples
+      alpha status
+      alpha status --json | jq .stages.executor.state
+
+    Exit codes: 0 every stage that was started is ready, 1 one is not, 2 the configuration is wrong, 7 nothing runs.
     """
     with exit_on_error():
         config = load(path)

@@ -50,8 +50,9 @@ def train(recipe: str, path: str, out: Path, horizon: str, columns: str, window:
     the same command goes on from there.
 
     \b
-    alpha dataset day1.gz day2.gz --horizon 5s --out day.npz
-    alpha train logistic --data day.npz --out models/mine.onnx
+    Examples
+      alpha dataset day1.gz day2.gz --horizon 5s --out day.npz
+      alpha train logistic --data day.npz --out models/mine.onnx
     """
     with exit_on_error():
         if out.suffix != ".onnx":

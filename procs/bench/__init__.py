@@ -62,6 +62,13 @@ def bench(path: str | None, names: tuple[str, ...], with_placement: bool, with_t
     telemetry   (with --only telemetry)
 
     Leave the machine alone meanwhile: everything here is about waking up in time. Takes four minutes on two cores.
+    Starts instances of its own, in a temporary folder, and leaves nothing.
+
+    \b
+    Examples
+      alpha bench
+      alpha bench --quick
+      alpha bench --only latency --only frames --json
     """
     with exit_on_error():
         from procs.bench.bed import Bed
