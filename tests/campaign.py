@@ -155,7 +155,7 @@ class Desk:
 
     def mark(self) -> Mark:
         """This moment."""
-        return Mark(time.time_ns(), tuple(int(head) for head in self._books.heads[:len(SYMBOLS)]))
+        return Mark(time.time_ns(), tuple(map(int, self._books.heads[:len(SYMBOLS)])))
 
     def move(self, shares: dict[str, float]) -> dict[str, int]:
         """The market moves: mids that are so much above those at the beginning, and the next tick. Returns them all."""
@@ -190,7 +190,7 @@ class Run:
         self.state, self.platter = folder / "state", folder / "platter"
         self.mids = dict(MIDS)  # of the ring
         self.rng = random.Random(f"{plan.seed}/{plan.number}/played")
-        self._way = self.rng.choice((1, -1))
+        self.way = self.rng.choice((1, -1))
         self._scene = scene(plan.fault, self)
         self._instance = f"campaign-{os.getpid()}-{plan.number}"
         self._config = folder / "alpha.toml"
@@ -225,7 +225,8 @@ class Run:
             shm.sweep(self._instance)
         fills = self._audit(wire)
         return Outcome(self.plan, self.wrong, wire.arrivals.total() if wire else 0, fills, self.deaths,
-                       self._scene.struck or self.plan.fault in BENT and bool(wire and wire.struck), self.met, time.monotonic() - begun)
+                       self._scene.struck or self.plan.fault in BENT and bool(wire and wire.struck), self.met,
+                       time.monotonic() - begun)
 
     # ---- the executor's lives
 
@@ -282,7 +283,7 @@ class Run:
     def offer(self, desk: Desk, confidence: float = 0.0) -> None:
         """A prediction, more often than not in the direction of this run, so that positions meet their limits."""
         confidence = confidence or self.rng.uniform(0.2, 0.49) * (1 if self.rng.random() < 0.8 else -1)
-        desk.offer(self.rng.randrange(len(SYMBOLS)), 0.5 + self._way * confidence)
+        desk.offer(self.rng.randrange(len(SYMBOLS)), 0.5 + self.way * confidence)
 
     def start(self, point: str = "", count: int = 1) -> None:
         self._scene.starting()
@@ -319,7 +320,7 @@ class Run:
         return self.get("predictions") >= self._known + desk.sent or time.monotonic() > desk.sent_s + 2 * MAX_AGE_S
 
     def settled(self) -> bool:
-        """Whether the executor that lives has made its first turns: it has reconciled, or something keeps it from it."""
+        """Whether the executor that lives has made its first turns: it has reconciled, or is halted."""
         return bool(self.get("ready") and (self.get("reconciled") or self.get("halted")))
 
     def trades(self) -> bool:

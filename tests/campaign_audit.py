@@ -120,7 +120,8 @@ def late(record: Sequence[Event], decided: Mapping[str, int], mark: Mark, delay_
             elif not shrinks(event.request, record[:index]):
                 wrong.append(f"order {name} does not shrink what is held, and nothing else might leave")
         elif not reducing and event.time_ms > mark.at_ns / 1e6 + delay_ms:
-            wrong.append(f"order {name} was accepted {event.time_ms - mark.at_ns / 1e6:.0f} ms after nothing might leave")
+            after_ms = event.time_ms - mark.at_ns / 1e6
+            wrong.append(f"order {name} was accepted {after_ms:.0f} ms after nothing might leave")
     return wrong
 
 

@@ -131,10 +131,11 @@ class Nursery:
     def __init__(self) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ALPHA_")}
         self._folder = tempfile.TemporaryDirectory(prefix="ac")
-        environ |= _kept(Path(self._folder.name))
+        self.environ = environ | _kept(Path(self._folder.name))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.campaign_lives"], cwd=ROOT, text=True, start_new_session=True,
-            env={**environ, "ALPHA_SUPERVISED": "1", "OPENBLAS_NUM_THREADS": "1"},  # a thread does not survive a fork
+            # A thread does not survive a fork.
+            env={**self.environ, "ALPHA_SUPERVISED": "1", "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._lock = threading.Lock()
 
@@ -215,7 +216,7 @@ def rest() -> None:
 
     def resting(*arguments):
         found = answer(*arguments)
-        if type(found) is not Order or found.reduce_only or (choice := found.seq % 3) == 0:
+        if type(found) is not Order or found.reduce_only or (choice := found.seq % 4) == 0:
             return found
         away = (0 if choice == 1 else found.price // 100) // step * step
         return found._replace(time_in_force="GTC", price=found.price - (away if found.side == BUY else -away))

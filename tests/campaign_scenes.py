@@ -2,8 +2,9 @@
 
 A scene is a part of a run: what the configuration says, what happens while the executor trades and once it has, and
 what must then hold. The judge is the exchange's record. A moment from which on nothing may leave is a `Mark`: which
-predictions had been offered by then, and when it was. It is taken after the executor has confirmed, or before it is
-started on a switch that is there, so an order that is late by it is wrong, by however little.
+predictions had been offered by then, and when it was. It is taken as soon as the switch is there, where the executor
+looks before each order; else after it has confirmed, or before it is started on a switch that is there. So an order
+that is late by it is wrong, by however little.
 """
 
 import shutil
@@ -29,6 +30,7 @@ LOSS, FALL = 300, 300  #: limits of the day's loss and of the drawdown
 COLLAR_BPS = 3.0
 JUMP = 0.003  #: of the market, as a share
 NOTICE_NS = 500_000_000  #: longest time from a loss that is booked to the halt: mark, turn, age of a prediction
+_NOTHING = 1e-6  # a leaning that no threshold lets through: what leaves all the same is an exit
 _AFTERWARDS = 15  # predictions that are offered once nothing may leave
 
 
@@ -175,7 +177,7 @@ class Switch(Scene):
     def __init__(self, name, run):
         super().__init__(name, run)
         self.halts = "a switch"
-        self._life, self._step = run.rng.choice((1, 1, 2, 2, 0)), run.rng.randrange(6)
+        self._life, self._step = run.rng.choice((1, 2, 2, 0)), run.rng.randint(2, 5)
         self._kill = run.rng.random() < 0.5
         self._desk = None
 
@@ -187,6 +189,7 @@ class Switch(Scene):
 
     def step(self, desk, life, number):
         self._desk = desk
+        self.run.way = self.run.rng.choice((1, -1))  # so that what rests would shrink what is held, too
         if life == self._life and number >= self._step and not self.thrown:
             self._throw()
 
@@ -201,7 +204,7 @@ class Switch(Scene):
         gauge = "halted" if self.name == "halt" else "reducing"
         run.until(lambda: run.get(gauge), "the switch is seen")
         self.mark = self.mark or desk.mark()
-        _insist(run, desk)
+        _insist(run, desk, least=0.0 if self.name == "flatten" else 0.3)
         if self.name != "halt":
             self._milder(desk)
             killswitch.halt(run.state, "a switch at the end", "the campaign")
@@ -218,12 +221,14 @@ class Switch(Scene):
             return not growing(record) and not (self.name == "flatten" and any(held(record).values()))
 
         what = "nothing is held" if self.name == "flatten" else "what may grow is cancelled"
-        run.until(lambda: _again(run, desk, done()), f"{what}, by the exchange's record")
+        least = 0.0 if self.name == "flatten" else 0.2
+        run.until(lambda: _again(run, desk, done(), least=least), f"{what}, by the exchange's record")
 
     def _throw(self) -> None:
         self.thrown = True
         if self.name == "halt":
             killswitch.halt(self.run.state, "a switch", "the campaign")
+            self.mark = self._desk.mark()  # it is looked at before each order, and again when the journal has it
         else:
             killswitch.reduce(self.run.state, "a switch", "the campaign", flatten=self.name == "flatten")
 
@@ -283,21 +288,21 @@ def scene(name: str, run) -> Scene:
     return _KINDS.get(name, Scene)(name, run)
 
 
-def _again(run, desk, condition, step: Callable = lambda *_: None, way: int = 0) -> bool:
+def _again(run, desk, condition, step: Callable = lambda *_: None, way: int = 0, least: float = 0.2) -> bool:
     """Another prediction, in the direction of the run (`way` is 1) or either way, unless the condition holds."""
     if not condition:
         step(desk, 0, 0)
-        run.offer(desk, (way or run.rng.choice((1, -1))) * run.rng.uniform(0.2, 0.49))
+        run.offer(desk, (way or run.rng.choice((1, -1))) * run.rng.uniform(least, 0.49) if least else _NOTHING)
         run.life.wait(run.rng.uniform(0.002, 0.02))
     return bool(condition)
 
 
-def _insist(run, desk) -> None:
-    """Predictions on everything, either way, of which nothing may come."""
+def _insist(run, desk, least: float = 0.3) -> None:
+    """Predictions on everything, either way, of which nothing may come, or not everything."""
     run.until(run.settled, "it has looked around")
     begun = run.get("predictions")
     for _ in range(_AFTERWARDS):
-        run.offer(desk, run.rng.choice((1, -1)) * run.rng.uniform(0.3, 0.49))
+        run.offer(desk, run.rng.choice((1, -1)) * run.rng.uniform(least, 0.49) if least else _NOTHING)
         run.life.wait(0.005)
     end = monotonic() + 2.0
     run.until(lambda: run.get("predictions") >= begun + _AFTERWARDS or monotonic() > end, "predictions are taken up")

@@ -1,6 +1,8 @@
 """A short campaign: each fault and each death once; and the judge of its runs, who must be able to say no."""
 
 import os
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -9,7 +11,9 @@ from common import shm
 from common.fixed import SCALE
 from common.matching import Accepted, Cancelled, Filled, Request
 from tests.campaign import DEATHS, FAULTS, Plan, campaign
-from tests.campaign_audit import Booked, Bounds, bounded, same
+from tests.campaign_audit import Booked, Bounds, Mark, bounded, collared, growing, late, profit, same
+from tests.campaign_lives import Nursery
+from tests.campaign_scenes import power_cut
 
 BOUNDS = Bounds(40_000 * SCALE, 90_000 * SCALE, 150_000 * SCALE, 4.0, 0)
 MIDS = {"BTC-USD": 100 * SCALE, "AAPL": 100 * SCALE}
@@ -18,7 +22,7 @@ MIDS = {"BTC-USD": 100 * SCALE, "AAPL": 100 * SCALE}
 @pytest.mark.kill
 def test_no_fault_and_no_death_loses_a_fill_sends_an_order_twice_or_breaks_a_limit():
     found = []
-    campaign((Plan.of(7, number) for number in range(max(len(FAULTS), len(DEATHS)))), 4, found.append)
+    campaign((Plan.of(7, number) for number in range(max(len(FAULTS), len(DEATHS)))), 6, found.append)
     assert not [(one.plan, one.wrong) for one in found if one.wrong]
     assert {one.plan.fault for one in found} == set(FAULTS) and {one.plan.death for one in found} == set(DEATHS)
     assert sum(one.deaths for one in found) >= len(DEATHS) - 2
@@ -110,3 +114,68 @@ def test_what_reduces_a_position_may_pass():
     record = [accepted(1, 400, price=200), filled(1, 400)]
     assert len(bounded(record, MIDS, BOUNDS)) == 1  # its value is above the limit of an order
     assert bounded([*record, accepted(2, 150, -1, price=220)], MIDS, BOUNDS) == bounded(record, MIDS, BOUNDS)
+
+
+# ---- and what must hold beside
+
+def test_an_order_that_rests_at_the_end_and_one_filled_beyond_its_limit_are_named():
+    record = [*RECORD[:-1], filled(2, 1, 4)._replace(price=99 * SCALE)]
+    [wrong] = bounded(record, MIDS, BOUNDS)
+    assert wrong == "order c-2 was filled at 99, beyond its limit 100"
+    assert "order c-2 still rests at the exchange" in judged(record[:-1])
+
+
+def named(number: int, symbol: int, seq: int, **changes):
+    event = accepted(number, **changes)
+    return event._replace(request=event.request._replace(client_order_id=f"7f-{symbol}-{seq}"))
+
+
+MARK = Mark(5_000_000_000, (10, 20))
+
+
+def test_what_left_after_nothing_might_leave_is_named():
+    record = [named(1, 0, 10, at=5_000), named(2, 1, 20, at=5_400)]
+    decided = {"7f-0-10": 5_000_000_000, "7f-1-20": 4_900_000_000}
+    assert late(record, decided, MARK, 400) == []
+    assert late(record, decided, MARK, 300) == ["order 7f-1-20 was accepted 400 ms after nothing might leave"]
+    assert len(late(record, {**decided, "7f-0-10": 5_000_000_001}, MARK, 400)) == 1
+    assert len(late([*record, named(3, 1, 21, at=5_000)], decided, MARK, 400)) == 1
+
+
+@pytest.mark.parametrize("qty, side, wrong", [(2, -1, 0), (3, -1, 1), (1, 1, 1)])
+def test_while_reducing_what_does_not_shrink_is_named(qty, side, wrong):
+    record = [named(1, 0, 1, qty=3), filled(1, 3), named(2, 0, 2, qty=1, side=-1)]  # the last rests
+    assert len(late([*record, named(3, 0, 11, qty=qty, side=side)], {}, MARK, 0, reducing=True)) == wrong
+    assert growing(record) == []
+    resting = growing([*record, named(3, 0, 11, qty=qty, side=side)])
+    assert resting == {(2, -1): [], (3, -1): ["7f-0-2", "7f-0-11"], (1, 1): ["7f-0-11"]}[qty, side]
+
+
+def test_an_order_beyond_the_collar_of_the_market_it_was_decided_on_is_named():
+    mids = {"BTC-USD": 110 * SCALE}
+    assert collared([named(1, 0, 10)], {}, MIDS, mids, MARK, 3.0) == []
+    assert collared([named(1, 0, 11)], {}, MIDS, mids, MARK, 3.0) == [
+        "order 7f-0-11 at 100 is 909.09 bps from the mid, the collar 3"]
+    assert len(collared([named(1, 0, 10, price=101)], {}, MIDS, mids, MARK, 3.0)) == 1
+
+
+def test_profit_by_the_record_counts_fees_and_what_is_held():
+    assert profit(RECORD, {"BTC-USD": 101 * SCALE}) == 2 * SCALE * SCALE - 21 * SCALE
+
+
+def test_a_power_cut_leaves_what_was_synchronised(tmp_path):
+    nursery, state = Nursery(), tmp_path / "state"
+    platter = tmp_path / "platter"
+    platter.mkdir()
+    state.mkdir()
+    try:
+        code = ("import os; f = open('journal.db', 'w'); f.write('kept'); f.flush(); os.fsync(f.fileno());"
+                "f.write(', and lost'); f.close()")
+        subprocess.run([sys.executable, "-c", code], cwd=state, check=True,
+                       env={**nursery.environ, "CAMPAIGN_PLATTER": str(platter)})
+    finally:
+        nursery.close()
+    if "LD_PRELOAD" not in nursery.environ:
+        pytest.skip("there is no compiler here")
+    assert (state / "journal.db").read_text() == "kept, and lost"
+    assert power_cut(state, platter) and (state / "journal.db").read_text() == "kept"
