@@ -105,10 +105,11 @@ class _Lookup:
 
 class HttpClient:
     """Requests to one server. `timeout_s` runs from `submit` to the last byte of the answer: a request that
-    is still waiting its turn by then fails without having been sent."""
+    is still waiting its turn by then fails without having been sent. `secrets` are struck out of what comes back: a
+    server that repeats them must not bring them into a log or a journal."""
 
     def __init__(self, base_url: str, timeout_s: float, clock, *, max_body: int = 16 * 2**20,
-                 tls: ssl.SSLContext | None = None, proxy: str = "") -> None:
+                 tls: ssl.SSLContext | None = None, proxy: str = "", secrets: tuple[str, ...] = ()) -> None:
         parts = urlsplit(base_url)
         try:
             port = parts.port
@@ -123,6 +124,7 @@ class HttpClient:
         self._tls = tls or (ssl.create_default_context() if parts.scheme == "https" else None)
         self._proxy = Proxy.parse(proxy)
         self._tunnel: Tunnel | None = None
+        self._secrets = tuple(secret.encode() for secret in secrets if secret)
         self._timeout_ns, self._clock, self._max_body = int(timeout_s * 1e9), clock, max_body
         self._queue: deque[_Pending] = deque()
         self._current: _Pending | None = None
@@ -375,8 +377,9 @@ class HttpClient:
     def _complete(self, pending: _Pending) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pending.answer.headers}
         self._current = None
-        self._replies.append(Reply(pending.token, pending.answer.status_code, headers, bytes(pending.received),
-                                   "", pending.sent, pending.sent_ns, self._clock.monotonic_ns()))
+        self._replies.append(Reply(pending.token, pending.answer.status_code, headers,
+                                   self._struck(bytes(pending.received)), "", pending.sent, pending.sent_ns,
+                                   self._clock.monotonic_ns()))
         http = self._http
         reusable = not self._out and http.our_state is h11.DONE and http.their_state is h11.DONE
         if reusable and http.trailing_data == (b"", False):
@@ -424,8 +427,13 @@ class HttpClient:
         self._report(pending, error, untrusted)
 
     def _report(self, pending: _Pending, error: str, untrusted: bool = False) -> None:
-        self._replies.append(Reply(pending.token, 0, {}, b"", error, pending.sent, pending.sent_ns,
-                                   self._clock.monotonic_ns(), untrusted))
+        self._replies.append(Reply(pending.token, 0, {}, b"", self._struck(error.encode()).decode(), pending.sent,
+                                   pending.sent_ns, self._clock.monotonic_ns(), untrusted))
+
+    def _struck(self, text: bytes) -> bytes:
+        for secret in self._secrets:
+            text = text.replace(secret, b"***")
+        return text
 
     def _disconnect(self) -> None:
         self._close_socket()

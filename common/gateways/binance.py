@@ -715,6 +715,8 @@ def create(config: Config, clock, environ: Mapping[str, str]) -> Binance:
     given = credentials(settings.base_url, environ)
     known = {symbol: Filters(tick=fixed.parse(item.tick), step=fixed.parse(item.lot))
              for symbol, item in config.instruments.items()}
-    clients = [HttpClient(settings.base_url, settings.timeout_s, clock) for _ in range(2)]
+    key = given.header[1]
+    clients = [HttpClient(settings.base_url, settings.timeout_s, clock, secrets=() if key == LOOPBACK_KEY else (key,))
+               for _ in range(2)]
     return Binance(venue, *clients, stream_url(venue, settings.base_url), given, config.market.symbols, known,
                    settings.timeout_s, clock)

@@ -145,7 +145,9 @@ class VecTrade:
 def create(config: Config, clock, environ: Mapping[str, str]) -> VecTrade:
     url = config.executor.base_url
     asset_types = {symbol: config.instrument(symbol).asset_type for symbol in config.market.symbols}
-    return VecTrade(HttpClient(url, config.executor.timeout_s, clock), bot_key(url, environ), asset_types, clock)
+    key = bot_key(url, environ)
+    http = HttpClient(url, config.executor.timeout_s, clock, secrets=() if key == LOOPBACK_KEY else (key,))
+    return VecTrade(http, key, asset_types, clock)
 
 
 # ---- answers: each takes the order and the reply, returns events, and raises VenueError for nonsense
