@@ -1,12 +1,14 @@
 """The life cycle: the table is the law, whatever is thrown at an order."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from common.config import GATEWAYS
 from common.errors import LifeCycleError
 from common.orders import BUY, TERMINAL, TRANSITIONS, Order, State, Working, client_order_id, diagram
 
@@ -35,6 +37,15 @@ def test_every_state_is_in_the_table_and_can_be_reached():
         seen.add(state)
         todo |= TRANSITIONS[state] - seen
     assert seen == set(State)
+
+
+def test_the_readme_draws_the_table_as_it_is():
+    text = (Path(__file__).resolve().parents[2] / "common" / "gateways" / "README.md").read_text()
+    drawn = text.partition("<!-- states: begin -->")[2].partition("<!-- states: end -->")[0]
+    assert drawn == f"\n```mermaid\n{diagram()}```\n", "put what `alpha orders --states` draws between the comments"
+    told = set(re.findall(r"^\| ([a-z, ]+) \|", text.partition("## What a venue's answer")[0], re.M))
+    assert {state for names in told for state in names.split(", ")} - {"state"} == {state.value for state in State}
+    assert all(f"`{name}`" in text for name in GATEWAYS)
 
 
 def test_the_diagram_shows_every_transition_and_no_other():
