@@ -49,6 +49,7 @@ def holder(path: Path) -> int | None:
         return None
     for line in Path("/proc/locks").read_text().splitlines():
         _, kind, *_, pid, where, _, _ = line.split()
-        if kind == "FLOCK" and where.endswith(f":{inode}") and pid == told:  # the device is not always the one of `stat`
+        # The device is not always the one that `stat` tells.
+        if kind == "FLOCK" and where.endswith(f":{inode}") and pid == told:
             return int(pid)
     return None

@@ -15,60 +15,65 @@ from click.shell_completion import CompletionItem  # noqa: E402
 
 from procs import completion  # noqa: E402
 
-COMMANDS = {
-    "run": ("procs.run", "Start everything under supervisord and show it running."),
-    "exchange": ("procs.exchange", "Stage: the loopback exchange."),
-    "ingest": ("procs.ingest", "Stage: frames become validated books and ticks."),
-    "feature": ("procs.feature", "Stage: ticks become rows; rows go to idle workers."),
-    "inference": ("procs.inference", "Stage: rows become predictions."),
-    "executor": ("procs.executor", "Stage: predictions become decisions and orders."),
-    "monitor": ("procs.monitor", "Stage: judges predictions once their outcome is known, and the drift of features."),
-    "status": ("procs.status", "Show what runs, what it waits for and what is in force."),
-    "doctor": ("procs.doctor", "Look for what is wrong with this machine and this instance, and tell how to mend it."),
-    "metrics": ("procs.metrics", "Print the metrics, and what Prometheus and Grafana need to read them."),
-    "tap": ("procs.tap", "Print, count, record, play or inject what flows on a link."),
-    "logs": ("procs.logs", "Show what the stages said, in the order of time."),
-    "alerts": ("procs.alerts", "Show what is wrong now, and try where it is told."),
-    "top": ("procs.top", "Show the pipeline live, in a terminal."),
-    "record": ("procs.record", "Record what the venues send, in files."),
-    "halt": ("procs.halt", "Kill switch: stop new orders, cancel working ones."),
-    "reduce": ("procs.halt", "Let only orders leave that shrink a position."),
-    "flatten": ("procs.halt", "Leave every position, and nothing else."),
-    "resume": ("procs.halt", "Lift the kill switch."),
-    "arm": ("procs.halt", "Let the executor trade on a live venue."),
-    "orders": ("procs.orders", "List orders, and what became of them."),
-    "reconcile": ("procs.reconcile", "Compare the journal with the venue, and make them equal."),
-    "explain": ("procs.explain", "Show what an order was made of, and make its decision again."),
-    "position": ("procs.position", "Show what is held, and what it is worth."),
-    "daily": ("procs.daily", "Report a day of trading, with plots."),
-    "replay": ("procs.replay", "Run a recording through the same stages in one process."),
-    "backtest": ("procs.backtest", "Trade recordings through the same stages, and report what came of it."),
-    "parity": ("procs.parity", "Compare a recorded live session with a replay of its frames, bit by bit."),
-    "features": ("procs.features", "List the features: formula, unit, window, source."),
-    "dataset": ("procs.dataset", "Make rows and labels of recordings, to train on."),
-    "train": ("procs.train", "Train a model on a dataset, judge it walk-forward, export it."),
-    "model": ("procs.model", "Check, list and deploy models."),
-    "capture": ("procs.capture", "Judge, describe, convert and draw recordings."),
-    "drill": ("procs.drill", "Let each fault loose on the pipeline, and judge what becomes of it."),
-    "bench": ("procs.bench", "Measure, beside the floor and the article's architecture."),
-    "warm": ("procs.warm", "Compile the kernels, so that stages start fast."),
-    "completion": ("procs.completion", "Print the script by which a shell completes these commands."),
-    "units": ("procs.units", "Make systemd units of the pipeline."),
-    "config": ("procs.settings", "Print the configuration in force."),
-}
-
-
-#: how the commands are listed: by what they are for
+#: the commands by what they are for: name -> its module, and what it does in a line
 SECTIONS = {
-    "Run": ("run", "units", "warm", "config", "completion"),
-    "Look": ("status", "top", "tap"),
-    "Stop and restrain": ("halt", "reduce", "flatten", "resume", "arm"),
-    "Orders": ("orders", "explain", "position", "daily"),
-    "Models": ("features", "dataset", "train", "model", "parity"),
-    "Recordings": ("record", "replay", "backtest", "capture"),
-    "Measure and break": ("bench", "drill"),
-    "Stages, each in a process of its own": ("exchange", "ingest", "feature", "inference", "executor", "monitor"),
+    "Run": {
+        "run": ("procs.run", "Start everything under supervisord and show it running."),
+        "units": ("procs.units", "Make systemd units of the pipeline."),
+        "warm": ("procs.warm", "Compile the kernels, so that stages start fast."),
+        "config": ("procs.settings", "Print the configuration in force."),
+        "completion": ("procs.completion", "Print the script by which a shell completes these commands."),
+    },
+    "Look": {
+        "status": ("procs.status", "Show what runs, what it waits for and what is in force."),
+        "top": ("procs.top", "Show the pipeline live, in a terminal."),
+        "doctor": ("procs.doctor", "Look for what is wrong with this machine and instance, and tell how to mend it."),
+        "logs": ("procs.logs", "Show what the stages said, in the order of time."),
+        "alerts": ("procs.alerts", "Show what is wrong now, and try where it is told."),
+        "metrics": ("procs.metrics", "Print the metrics, and what Prometheus and Grafana need to read them."),
+        "tap": ("procs.tap", "Print, count, record, play or inject what flows on a link."),
+    },
+    "Stop and restrain": {
+        "halt": ("procs.halt", "Kill switch: stop new orders, cancel working ones."),
+        "reduce": ("procs.halt", "Let only orders leave that shrink a position."),
+        "flatten": ("procs.halt", "Leave every position, and nothing else."),
+        "resume": ("procs.halt", "Lift the kill switch."),
+        "arm": ("procs.halt", "Let the executor trade on a live venue."),
+    },
+    "Orders": {
+        "orders": ("procs.orders", "List orders, and what became of them."),
+        "position": ("procs.position", "Show what is held, and what it is worth."),
+        "explain": ("procs.explain", "Show what an order was made of, and make its decision again."),
+        "daily": ("procs.daily", "Report a day of trading, with plots."),
+        "reconcile": ("procs.reconcile", "Compare the journal with the venue, and make them equal."),
+    },
+    "Models": {
+        "features": ("procs.features", "List the features: formula, unit, window, source."),
+        "dataset": ("procs.dataset", "Make rows and labels of recordings, to train on."),
+        "train": ("procs.train", "Train a model on a dataset, judge it walk-forward, export it."),
+        "model": ("procs.model", "Check, list and deploy models."),
+        "parity": ("procs.parity", "Compare a recorded live session with a replay of its frames, bit by bit."),
+    },
+    "Recordings": {
+        "record": ("procs.record", "Record what the venues send, in files."),
+        "replay": ("procs.replay", "Run a recording through the same stages in one process."),
+        "backtest": ("procs.backtest", "Trade recordings through the same stages, and report what came of it."),
+        "capture": ("procs.capture", "Judge, describe, convert and draw recordings."),
+    },
+    "Measure and break": {
+        "bench": ("procs.bench", "Measure, beside the floor and the article's architecture."),
+        "drill": ("procs.drill", "Let each fault loose on the pipeline, and judge what becomes of it."),
+    },
+    "Stages, each in a process of its own": {
+        "exchange": ("procs.exchange", "Stage: the loopback exchange."),
+        "ingest": ("procs.ingest", "Stage: frames become validated books and ticks."),
+        "feature": ("procs.feature", "Stage: ticks become rows; rows go to idle workers."),
+        "inference": ("procs.inference", "Stage: rows become predictions."),
+        "executor": ("procs.executor", "Stage: predictions become decisions and orders."),
+        "monitor": ("procs.monitor", "Stage: judges predictions by their outcome; serves page and metrics."),
+    },
 }
+COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
 
 
 class _Lazy(click.Group):
@@ -95,9 +100,9 @@ class _Lazy(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         wide = max(map(len, COMMANDS))
-        for title, names in SECTIONS.items():
+        for title, section in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(wide), COMMANDS[name][1]) for name in names])
+                formatter.write_dl([(name.ljust(wide), text) for name, (_, text) in section.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

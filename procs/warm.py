@@ -9,8 +9,8 @@ import click
 def warm() -> None:
     """Compile what is compiled (once per machine and version); seconds the first time, then under one.
 
-    Writes machine code into common/__pycache__, where every stage finds it. A stage that finds none compiles for itself,
-    and waits for that before it is ready.
+    Writes machine code into common/__pycache__, where every stage finds it. A stage that finds none compiles for
+    itself, and waits for that before it is ready.
 
     \b
     Examples

@@ -59,7 +59,7 @@ def examples(text: str) -> list[str]:
     for line in text.splitlines():
         line = re.sub(r"^(?:[A-Z][A-Z_]+=\S+ )+", "", line.strip())
         if re.match(r"alpha [a-z]", line):
-            found.append(re.split(r"\s{2,}| [|&><] ?|, alpha ", line)[0])
+            found.append(re.match(r"""(?:'[^']*'|"[^"]*"|(?!\s{2,}| [|&><] ?|, alpha ).)*""", line)[0])
     return found
 
 
