@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from common.log import SUPERVISED
+from common.stage import BY_SYSTEMD
+
 STAGES = ("exchange", "ingest", "feature", "inference", "executor", "monitor")
 _LISTEN = "0A"
 
@@ -65,15 +68,21 @@ def processes(proc: Path, uid: int) -> list[Process]:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if fields[0] == "Z":
                 continue
-            environ = (folder / "environ").read_bytes().split(b"\0") if stage_of(argv) else []
+            environ = _environ(folder) if stage_of(argv) else {}
+            by = environ.get(SUPERVISED, "")
             locks = _open_files(folder, ".lock") if stage_of(argv) else ()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         found.append(Process(int(folder.name), int(fields[1]), argv,
                              uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK"),
-                             any(word.startswith(b"ALPHA_SUPERVISED=") for word in environ),
-                             any(word.startswith(b"INVOCATION_ID=") for word in environ), locks))
+                             by not in ("", BY_SYSTEMD), by == BY_SYSTEMD or not by and "INVOCATION_ID" in environ, locks))
     return sorted(found)
+
+
+def _environ(folder: Path) -> dict[str, str]:
+    """What a process was started with of the two names that tell who did."""
+    words = (word.decode(errors="replace").partition("=") for word in (folder / "environ").read_bytes().split(b"\0"))
+    return {name: value for name, _, value in words if name in (SUPERVISED, "INVOCATION_ID")}
 
 
 def name_of(proc: Path, pid: int) -> str:

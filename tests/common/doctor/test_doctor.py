@@ -412,6 +412,25 @@ def test_stages_are_known_by_their_command_line():
         assert procfs.stage_of(argv) == stage
 
 
+@pytest.mark.parametrize("environ, supervised, by_systemd", [
+    ({"ALPHA_SUPERVISED": "1"}, True, False), ({"ALPHA_SUPERVISED": "systemd", "INVOCATION_ID": "x"}, False, True),
+    ({"INVOCATION_ID": "x"}, False, True), ({}, False, False)])
+def test_who_started_a_stage_is_read_of_its_environment(environ, supervised, by_systemd):
+    """systemd has no process of its own above a stage that could be looked for."""
+    stage = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()", "alpha", "feature"], env=environ,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        stage.stdout.readline()
+        (one,) = [one for one in procfs.processes(Path("/proc"), os.getuid()) if one.pid == stage.pid]
+    finally:
+        stage.communicate(b"\n")
+    assert (one.stage, one.ppid, one.supervised, one.by_systemd) == ("feature", os.getpid(), supervised, by_systemd)
+    under_init = one._replace(ppid=1, locks=("/r/stage.feature.lock",))
+    lost = any("lost" in finding.what for finding in running.judge_processes(
+        running.Processes([under_init], {1: "/usr/lib/systemd/systemd"})))
+    assert lost != by_systemd
+
+
 def test_listening_sockets_are_read_of_both_families():
     head = "  sl  local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode\n"
     rest = "00000000:0000 {} 00000000:00000000 00:00000000 00000000 0 0 {} 1 0"
