@@ -43,6 +43,12 @@ def of_summary(told: dict[str, Any]) -> dict[str, Any]:
             "models": {model["id"]: model["known"] for model in told["models"]}}
 
 
+def of_snapshot(told: dict[str, Any]) -> dict[str, Any]:
+    """What a snapshot tells, of the page and of `alpha top`."""
+    latency = {station: measured["all"] for station, measured in told["latency_us"].items()}
+    return of_summary({**told["numbers"], **told["judged"], "refusals": told["refusals"], "latency_us": latency})
+
+
 def of_metrics(text: str) -> dict[str, Any]:
     """What an exposition tells."""
     return of_samples((sample.name, sample.labels, sample.value)
@@ -67,6 +73,8 @@ def of_samples(samples: Iterable[tuple[str, dict[str, str], float]]) -> dict[str
 #: who can be asked while a pipeline runs: a name, and how its answer becomes comparable
 LIVE = {
     "alpha status --json": lambda pipeline: of_summary(json.loads(said("status", "--json", env=pipeline.env))),
+    "alpha top --once --json": lambda pipeline: of_snapshot(json.loads(said("top", "--once", "--json",
+                                                                            env=pipeline.env))),
     "alpha metrics": lambda pipeline: of_metrics(said("metrics", env=pipeline.env)),
     "alpha metrics --openmetrics": lambda pipeline: of_metrics(said("metrics", "--openmetrics", env=pipeline.env)),
 }
@@ -187,6 +195,16 @@ def check_what_is_built_on(text: str) -> None:
     if promtool():
         checked = subprocess.run([promtool(), "check", "metrics"], input=text, text=True, capture_output=True)
         assert checked.returncode == 0 and checked.stdout == checked.stderr == "", checked.stdout + checked.stderr
+
+
+def test_one_number_that_differs_is_found():
+    told = {**dict.fromkeys(METRIC_OF, 5), "pnl": 1.5, "reconnects": 0, "refusals": {"SIGNAL_WEAK": 3},
+            "latencies": {"decide": 5}, "models": {"00ff": 7}}
+    agree({"one": told, "other": dict(told), "third": {**told, "pnl": 1.5 + 1e-9}})
+    for key, value in told.items():
+        wrong = {**value, "more": 1} if isinstance(value, dict) else value + 1
+        with pytest.raises(AssertionError, match=f"{key}: one says"):
+            agree({"one": told, "other": told, "third": {**told, key: wrong}})
 
 
 def test_metrics_of_a_pipeline_that_does_not_run_say_that_it_is_down(instance, run_dir, tmp_path):
