@@ -14,6 +14,7 @@ from common.alerts import FIRING, Alert, Debounce, Trend, findings
 from common.config import Config
 from common.errors import AlphaError
 from common.recorder import write_whole
+from common.watch.health import expected
 from common.watch.snapshot import Snapshots
 
 FILE = "alerts.json"
@@ -22,8 +23,8 @@ _log = logging.getLogger("monitor")
 
 
 class Alarms:
-    """`turn` looks once a second, however often it is called. It raises nothing that a pipeline, a disk or a sink might
-    cause. About 2 ms a look; with alerts.enabled = false nothing is looked at."""
+    """`turn` looks once a second, however often it is called, and raises nothing. About 2 ms a look; with
+    alerts.enabled = false nothing is looked at."""
 
     def __init__(self, config: Config, clock, sinks: list[Sink]) -> None:
         self._config, self._clock, self._sinks = config, clock, sinks
@@ -40,8 +41,8 @@ class Alarms:
         self._next_ns = now_ns + _TURN_NS
         try:
             alerts = self._look(now_ns)
-        except (AlphaError, OSError) as error:  # another look may find it mended
-            _log.error("alerts could not be looked for: %s", error)
+        except Exception:  # of whatever kind: judging goes on, and another look may find it mended
+            _log.exception("alerts could not be looked for")
             return
         for alert in alerts:
             _log.log(logging.WARNING if alert.state == FIRING else logging.INFO, "alert %s %s: %s: %s", alert.state,
@@ -58,8 +59,10 @@ class Alarms:
 
     def _look(self, now_ns: int) -> list[Alert]:
         snapshot, overview = self._snapshots.take(()), self._snapshots.overview
-        stopped = frozenset(name for name, telemetry in overview.stages.items()
-                            if telemetry.block is not None and telemetry.block.retired)
+        # Those that were ended in order; and blocks that stages of another configuration left when they were killed.
+        wanted = (*expected(self._config), "exchange", "monitor")
+        stopped = frozenset(name for name, telemetry in overview.stages.items() if name not in wanted or
+                            telemetry.block is not None and telemetry.block.retired)
         failures = overview.get("monitor", "journal_errors") + overview.refusals().get("JOURNAL_FAILED", 0)
         seen = self._trend.see(snapshot, stopped, failures, now_ns / 1e9)
         return self._debounce.turn(findings(seen, self._config.alerts), now_ns / 1e9, self._clock.wall_ns())

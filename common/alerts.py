@@ -59,7 +59,7 @@ class Seen(NamedTuple):
     """What rules look at."""
 
     snapshot: dict[str, Any]
-    stopped: frozenset[str]  #: stages that were stopped in order: that is nothing wrong
+    stopped: frozenset[str]  #: stages whose silence is nothing wrong: they were stopped in order, or nobody wants them
     journal_errors: int  #: that the monitor and the executor counted, since they began
     restarts: dict[str, int]  #: of each stage in restart_window_s
     errors: dict[str, int]  #: of each stage in a minute

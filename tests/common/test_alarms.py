@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import stat
+import time
 
 import pytest
 
@@ -90,6 +91,25 @@ def test_a_stage_that_was_started_again_is_told(config, instance):
         alarms.close()
 
 
+def test_a_silent_stage_is_told_but_not_one_that_the_configuration_does_not_want(config, instance):
+    config = dataclasses.replace(config, alerts=Alerts(silent_s=1.0, stale_s=0.0))
+    clock, sink = ManualClock(1000 * S), Kept()
+    stages = [Telemetry.create(instance, name, (), ("inference",)) for name in ("inference-0", "inference-7")]
+    alarms = Alarms(config, clock, [sink])
+    try:
+        for telemetry in stages:
+            telemetry.set("heartbeat_ns", time.monotonic_ns() - 10 * S)
+        for _ in range(4):
+            clock.set(clock.now_ns + S)
+            alarms.turn(clock.now_ns)
+        assert [(one["name"], one["subject"], one["severity"]) for one in sink.got] == [
+            ("stage-silent", "inference-0", "critical")]
+    finally:
+        for telemetry in stages:
+            telemetry.close()
+        alarms.close()
+
+
 def test_switched_off_it_looks_at_nothing(config, tmp_path):
     sink = Kept()
     alarms = Alarms(dataclasses.replace(config, alerts=Alerts(enabled=False)), ManualClock(), [sink])
@@ -98,6 +118,21 @@ def test_switched_off_it_looks_at_nothing(config, tmp_path):
         alarms.turn(k * S)
     alarms.close()
     assert sink.got == []
+
+
+def test_a_look_that_fails_ends_nothing_and_the_next_one_looks_again(config, tmp_path, caplog, monkeypatch):
+    clock, sink = ManualClock(1000 * S), Kept()
+    alarms = Alarms(config, clock, [sink])
+    killswitch.halt(tmp_path, "x")
+    with monkeypatch.context() as patch:
+        patch.setattr(alarms._snapshots, "take", lambda depth: 1 / 0)
+        alarms.turn(clock.now_ns)
+    assert "could not be looked for" in caplog.text and "ZeroDivisionError" in caplog.text
+    for _ in range(4):
+        clock.set(clock.now_ns + S)
+        alarms.turn(clock.now_ns)
+    assert sink.states() == [("trading-halted", "firing")]
+    alarms.close()
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"firing": [{"x": 1}], "sinks": {}}'])

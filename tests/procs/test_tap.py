@@ -18,7 +18,7 @@ from common.locks import lock_file
 from common.overview import Overview
 from common.ring import Books
 from common.risk import Account, Rate, Refusal, Standing
-from common.tap_file import Recording
+from common.tap_file import Note, Recording, TapFile
 from common.wire import Prediction, TickRef, decode, encode
 from procs.cli import main
 from procs.tap import _expect
@@ -190,6 +190,36 @@ def _missed(file) -> int:
     for _ in recording:
         pass
     return recording.missed
+
+
+def test_injected_ticks_reach_whoever_binds_the_link_on_the_stream_that_is_there(pipeline, run_dir, tmp_path):
+    network, env = pipeline
+    file, then = tmp_path / "a.tap", 10**9
+    recording = TapFile(file, Note("ticks", ("BBB", "AAA"), 0))  # of another stream, with another order of symbols
+    for k in range(5):
+        stamp = then + k * 1000
+        recording.write(stamp, encode([TickRef(k % 2, 7, k + 1, stamp - 30, stamp)]), recording.note)
+    recording.close()
+    arguments = ("tap", "ticks", "--play", str(file), "--inject", "--speed", "0")
+    refused = command(*arguments, env=env)
+    assert "another stream of ticks" in refused.communicate(timeout=60)[1] and refused.returncode == 2
+    inbox, began = network.pull("ticks"), time.monotonic_ns()
+    process = command(*arguments, "--restream", env=env)
+    heard: list[TickRef] = []
+
+    def all_came() -> bool:
+        inbox.wait(20)
+        message = inbox.take()
+        heard.extend(decode(message) if message else ())
+        return len(heard) == 5
+
+    until(all_came, 60, "five ticks")
+    tag = Books.attach(env["ALPHA_INSTANCE__NAME"]).tag
+    assert [(ref.symbol, ref.epoch, ref.seq, ref.book_ns - ref.recv_ns) for ref in heard] == [
+        (1 - k % 2, tag, k + 1, 30) for k in range(5)]
+    assert all(began < ref.recv_ns < time.monotonic_ns() for ref in heard)
+    assert "5 messages injected into feature, 0 not taken" in process.communicate(timeout=60)[1]
+    inbox.close()
 
 
 class Alone:
