@@ -18,7 +18,6 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from datetime import date, timedelta
 from pathlib import Path
 
 import click
@@ -55,6 +54,7 @@ from common.ring import Books, Top
 from common.risk import ACTIVE, FLATTENING, REDUCING, Account, Rate, Refusal, closable
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
+from common.today import Today
 from common.wire import ABSENT, CLOCK, Prediction, decode
 
 COUNTERS = ("predictions", "superseded", "decisions", "orders", "acks", "fills", "cancels", "rejects", "unknowns",
@@ -77,9 +77,6 @@ _WAITED_NS = 1_000_000  # a prediction this old was not taken up at once
 _RETRY_NS = 200_000_000  # between attempts to write a journal that cannot be written
 _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
-_PEAK_NS = 1_000_000_000  # between two peaks of the day that are written down; as long again while nothing is idle
-_DAY_NS = 86_400_000_000_000
-_EPOCH = date(1970, 1, 1)
 _TIDY_NS = 30_000_000_000
 _LAST_WORDS = 25  # waits of 20 ms for answers that are under way when the stage is closed
 _STAMPS = Prediction._fields.index("recv_ns")  # and all after it
@@ -122,9 +119,8 @@ class Executor(Stage):
         self._passed: list[tuple[int, ...]] = []  # of each decision its stamps, from recv_ns on
         self._refused: list[tuple[int, int, Refusal]] = []  # since the last turn: when, of which symbol, and why
         self._untold: list[tuple] = []  # what the tap is to hear, as `decision.encode` takes it
-        self._day, self._date = -1, ""  # UTC days since 1970, as of the last mark
-        self._opening = self._best = self._kept = 0  # profits: when it began, the best since, and that in the journal
-        self._next_turn = self._next_mark = self._next_tidy = self._next_peak = self._retry_ns = 0
+        self._today = Today(journal)
+        self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
         self._poller: Poller | None = None
         self._watched = (-1, False)
 
@@ -223,7 +219,7 @@ class Executor(Stage):
             for event in self.gateway.work():
                 self._learn(event)
         self._flush()
-        self._keep_peak()
+        self._guarded(self._today.keep)
         self._observe()
         self._tell()
         self.gateway.close()
@@ -525,9 +521,7 @@ class Executor(Stage):
             self._next_mark = now + _MARK_NS
             self._mark()
             self._watch()
-        if self._best > self._kept and now >= self._next_peak + (0 if idle else _PEAK_NS):
-            self._next_peak = now + _PEAK_NS
-            self._keep_peak()
+        self._guarded(self._today.keep_now_and_then, now, idle)
         if idle and now >= self._next_tidy:
             self._next_tidy = now + _TIDY_NS
             self._guarded(self.journal.tidy)
@@ -567,34 +561,17 @@ class Executor(Stage):
                                          ABSENT, 0.0, bid, ask, *(now,) * 6))
 
     def _count_loss(self, profit: int) -> None:
-        number = self._clock.wall_ns() // _DAY_NS
-        if number != self._day:
-            self._keep_peak()  # of the day that is over
-            day = (_EPOCH + timedelta(number)).isoformat()
-            found = self._guarded(self.journal.day, day)
-            if found is None:
-                found = profit, profit
-                self._guarded(self.journal.open_day, day, profit)
-            self._day, self._date, (self._opening, self._best) = number, day, found
-            self._kept = self._best
-        self._best = max(self._best, profit)
         account, limits = self.ledger.account, self._rules[0].limits
-        account.day_loss, account.drawdown = self._opening - profit, self._best - profit
+        counted = self._guarded(self._today.count, profit, self._clock.wall_ns())
+        if counted is None:
+            return
+        account.day_loss, account.drawdown = counted
         if self._halted:
             return
         if account.day_loss > limits.max_daily_loss:
             self._halt_for_loss(Refusal("LOSS_DAILY", account.day_loss, limits.max_daily_loss))
         elif account.drawdown > limits.max_drawdown > 0:
             self._halt_for_loss(Refusal("LOSS_DRAWDOWN", account.drawdown, limits.max_drawdown))
-
-    def _keep_peak(self) -> None:
-        """Write down the best profit of the day, if it has risen: the drawdown of a later life is counted from it."""
-        if self._best > self._kept:
-            try:
-                self.journal.raise_peak(self._date, self._opening, self._best)
-                self._kept = self._best
-            except ResourceError as error:
-                self._halt(str(error))
 
     def _attach(self, books: Books) -> None:
         self.books, self._tag = books, books.tag
