@@ -61,6 +61,9 @@ class Noting:
         self.handed_ns = _now()
         self._events.append(Ended(order.client_id, State.CANCELLED, 0, "nothing is traded here"))
 
+    def withdraw(self) -> None:
+        pass
+
     def portfolio(self) -> None:
         pass
 
