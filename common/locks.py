@@ -14,8 +14,8 @@ def private_folder(folder: Path) -> None:
     for path in (folder, folder.parent) if folder.parent.name.startswith("alpha-") else (folder,):
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise ResourceError("the run folder belongs to somebody else", where=f"{path}: uid {found.st_uid}",
-                                remedy="set instance.run_dir to a folder of your own")
+            raise ResourceError("a folder belongs to somebody else", where=f"{path}: uid {found.st_uid}",
+                                remedy="set instance.run_dir and instance.state_dir to folders of your own")
         if found.st_mode & 0o077:
             path.chmod(0o700)
 

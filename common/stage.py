@@ -61,7 +61,10 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopping.append(received))
+    os.umask(0o077)
     private_folder(config.run_dir)
+    if supervised:  # supervisord makes the log files, and sets no umask of its own in the foreground
+        private_folder(config.state_dir / "log")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock_file(stage_lock(config.run_dir, name), f"stage {name}"))
         placement.pin(core or name, config.placement)

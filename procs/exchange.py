@@ -198,6 +198,7 @@ def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
     begin_supervised()
     log.start("exchange", config)
     logging.getLogger("websockets").setLevel(logging.WARNING)
+    os.umask(0o077)
     private_folder(config.run_dir)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock_file(stage_lock(config.run_dir, "exchange"), "stage exchange"))

@@ -120,8 +120,9 @@ class Session:
     def go(self, seconds: float | None, summary: str | None, as_json: bool) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
-        private_folder(self.config.run_dir)
-        (self.config.state_dir / "log").mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.umask(0o077)
+        for folder in (self.config.run_dir, self.config.state_dir / "log"):
+            private_folder(folder)
         lock = lock_file(self.config.run_dir / "run.lock", f"instance {self.config.instance.name}")
         try:
             self._check()

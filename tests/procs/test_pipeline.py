@@ -90,6 +90,8 @@ def test_a_run_tells_all_that_it_should_and_leaves_nothing(start, instance, tmp_
     assert told["decisions"] == sum(told["refusals"].values()) + told["orders"]
     assert shm.leaked(instance) == [] and not list(run_dir.glob("*.sock"))
     assert_books_agree(tmp_path)
+    ours = {path for folder in (tmp_path, run_dir) for path in folder.rglob("*")} - {Path(pipeline.log.name)}
+    assert not [path for path in ours if path.is_file() and path.stat().st_mode & 0o077], "readable by others"
 
 
 def test_everything_killed_at_once_leaves_nothing_after_the_next_start(start, instance):
