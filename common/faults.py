@@ -97,10 +97,12 @@ FAULTS = {
     "order-clock": Kind("with this order the venue's own clock jumps by `seconds`, back if below 0: a request that is "
                         "signed as of another time is refused (Binance)", ("symbol", "seconds"),
                         {"at": 10, "count": 1, "seconds": 3600.0}),
-    "fill-twice": Kind("the news of a fill is pushed twice (Binance's user stream)", ("symbol",), {"rate": 0.01}),
-    "fill-late": Kind("the news of a fill, and all that is pushed of its order after it, comes `seconds` late",
-                      ("symbol", "seconds"), {"rate": 0.01, "seconds": 1.0}),
-    "fill-lost": Kind("the news of a fill is not pushed", ("symbol",), {"rate": 0.01}),
+    "fill-twice": Kind("a fill is told twice: where it is pushed (Binance's user stream), where it is asked for, "
+                       "or both", ("symbol", "how"), {"rate": 0.01, "how": "both"}, ("both", "pushed", "asked")),
+    "fill-late": Kind("a fill, and all that is pushed of its order after it, is told `seconds` late; its order says at "
+                      "once how much of it is filled", ("symbol", "seconds", "how"),
+                      {"rate": 0.01, "seconds": 1.0, "how": "both"}, ("both", "pushed", "asked")),
+    "fill-lost": Kind("a fill is not pushed, and told to who asks for it (Binance)", ("symbol",), {"rate": 0.01}),
     "slow": Kind("a snapshot arrives `seconds` late, as it was when it was asked for", ("symbol", "seconds"),
                  {"every": 1, "count": 1, "seconds": 1.0}),
 }
@@ -111,6 +113,7 @@ _ANSWERS = ("http-429", "http-503", "slow")
 _ORDERS = ("order-cut", "order-lost", "order-slow", "order-429", "order-503", "order-rejected",
            "order-clock")
 _FILLS = ("fill-twice", "fill-late", "fill-lost")
+OF_SNAPSHOTS = _ANSWERS  #: of requests for them over HTTP
 OF_ORDERS = _ORDERS + _FILLS  #: not of market data
 
 

@@ -107,6 +107,13 @@ def _disturb(mode: Mode, config: Config, clock: Any, telemetry: Any, wanted: lis
     if unknown:
         raise ConfigError("a fault is to befall a symbol that is not served", where=f"symbol={', '.join(unknown)}",
                           remedy=f"served are {', '.join(mode.symbols)}")
+    for fault in wanted:
+        if fault.name in mode.without:
+            why = ("a recording takes no orders" if config.exchange.captures else
+                   f"{mode.venue} asks for no snapshots and pushes no fills")
+            raise ConfigError("a fault of something that this exchange does not do",
+                              where=f"--fault {fault.name}: {why}",
+                              remedy="without --capture there are orders; market.venue says in whose protocol")
     fault_log = FaultLog(config.state_dir / "faults.jsonl", clock, texts, config.exchange.seed)
 
     def applied(fault: faults.Applied) -> None:

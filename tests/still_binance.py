@@ -29,6 +29,7 @@ class _Still:
         self.book = [(PRICE, SIZE)], [(PRICE, SIZE)]
         self.asked: list[tuple[str, str]] = []  #: method and path of each request
         self.targets: list[str] = []
+        self.bodies: list[bytes] = []
         for each in self.market.books:
             each.last = PRICE
 
@@ -38,6 +39,7 @@ class _Still:
     def http(self, call) -> None:
         self.asked.append((call.method, call.path))
         self.targets.append(call.target)
+        self.bodies.append(call.body)
         super().http(call)
 
     def _book(self, symbol: int):

@@ -12,15 +12,17 @@
 
     answer to a submit           means
     200                          the order as it stands
-    4xx                          refused: it has no effect (-2010, -1013, -1021 and the like)
-    408, 409, 5xx                unknown; also -1000, -1001, -1006 and -1007 under whatever status
-    "duplicate" in its words     unknown: an order of this client id is there, and has to be asked for
+    4xx with a code              refused: it has no effect (-2010, -1013, -1021 and the like)
+    401, 403, 404, 413, 418, 429 refused, code or not: it came no further than the door
+    408, 409, other 4xx, 5xx     unknown; also -1000, -1001, -1006 and -1007 under whatever status
+    -4116, or "duplicate"        unknown: an order of this client id is there, and has to be asked for
     429, 418, 403, -1003, -1015  refused; come back after Retry-After
     none, nothing left           refused by ourselves: it never left; and a pause, since the venue is not there
     none otherwise               unknown
 
     answer to a query or cancel  means
     -2013 to a query             absent; unanswered if the order was acknowledged: the answer is older than that
+    -2026 to a query             cancelled or expired long ago, with nothing filled
     -2011, -2013 to a cancel     nothing to cancel: the order is asked for
     other                        unanswered
 
@@ -36,7 +38,9 @@ taker stands for it, which is at least what was paid. Fees are rounded up to 1e-
 
 While orders of ours rest on usd-m, a dead man's timer runs there (countdownCancelAll), and is wound up again every
 third of COUNTDOWN: if this process hangs or is gone, the venue cancels all open orders of those symbols, whosever they
-are. Spot has no such timer.
+are. It is stopped once none of ours has rested for as long. Spot has no such timer.
+
+After a 429, 418 or 403 nothing is asked for that the caller has not asked for, until the venue's time is over.
 
 Requests are stamped by the venue's clock, which is measured. What has to be signed waits until that is known, at the
 start and after a time was refused (-1021); an order not beyond its own time.
@@ -91,7 +95,8 @@ COUNTDOWN_NS = 30_000_000_000  #: of the dead man's timer
 MAX_WINDOW_MS = 60_000  #: recvWindow that Binance takes at most
 
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
-_NO_SUCH_ORDER, _CANCEL_REJECTED, _WRONG_TIME = -2013, -2011, -1021
+_NO_SUCH_ORDER, _CANCEL_REJECTED, _WRONG_TIME, _ARCHIVED, _DUPLICATE = -2013, -2011, -1021, -2026, -4116
+_DOOR = frozenset({401, 403, 404, 413, 418, 429})  # statuses of a request that nobody behind the door has seen
 _ENDS = {"FILLED": State.FILLED, "CANCELED": State.CANCELLED, "REJECTED": State.REJECTED, "EXPIRED": State.EXPIRED,
          "EXPIRED_IN_MATCH": State.EXPIRED}
 _ALIVE = ("NEW", "PARTIALLY_FILLED", "PENDING_NEW", "PENDING_CANCEL", "ACCEPTED")
@@ -121,12 +126,13 @@ class _Unsigned(NamedTuple):
 class _Followed:
     """An order of which something was said: what was told of its fills, and its end, which waits for them."""
 
-    __slots__ = ("client_id", "symbol", "venue_id", "fills", "end", "over", "ask_ns", "posted", "heard", "hold_ns",
-                 "ours")
+    __slots__ = ("client_id", "symbol", "venue_id", "fills", "executed", "end", "over", "ask_ns", "posted", "heard",
+                 "hold_ns", "ours")
 
     def __init__(self, client_id: str, symbol: str) -> None:
         self.client_id, self.symbol, self.venue_id = client_id, symbol, ""
         self.fills: dict[str, int] = {}  #: fill id -> quantity
+        self.executed = 0  #: what the venue says was filled, at least
         self.end: Ended | None = None
         self.over = False  #: the end has been told
         self.ask_ns = 0  #: when to ask for its fills; 0: no need to
@@ -134,6 +140,11 @@ class _Followed:
         self.posted = False  #: it was sent, and that is not answered yet
         self.heard: list[dict] = []  #: what the stream has said meanwhile
         self.hold_ns = 0  #: until when that may wait; 0: nothing waits
+
+    @property
+    def short(self) -> bool:
+        """Fills are missing, or its end has not been told."""
+        return sum(self.fills.values()) < self.executed or self.end is not None and not self.over
 
 
 class Binance:
@@ -160,7 +171,8 @@ class Binance:
         self._events: list[Event] = []  # for the next `work`
         self._portfolio_by_ns = 0  # until when a portfolio may wait for its turn; 0: none is wanted
         self._winds_up = bool(venue.countdown)
-        self._wind_up_ns: dict[str, int] = {}  # symbol -> when its dead man's timer is to be wound up again
+        self._timers: dict[str, int] = {}  # symbol -> when its dead man's timer is to be wound up again, or stopped
+        self._quiet_ns = 0  # until when the venue wants to be left alone
         self._unwritten = False  # something was asked since the last `work`
         self._poll = select.epoll()
         self._closed = False
@@ -258,11 +270,13 @@ class Binance:
     def due_ns(self) -> int:
         if self._closed:
             return 0
-        dues = [self._orders.deadline_ns(), self._spare.deadline_ns(), self._portfolio_by_ns, self._time.due_ns(),
-                self._stream.due_ns() if self._may_listen else 0,
-                0 if self._filters_known else self._filters_ns, 1 if self._events or self._unwritten else 0,
+        later = [self._time.due_ns(), 0 if self._filters_known else self._filters_ns,
+                 *(followed.ask_ns for followed in self._unsettled.values())]
+        dues = [self._orders.deadline_ns(), self._spare.deadline_ns(), self._portfolio_by_ns,
+                self._stream.due_ns() if self._may_listen else 0, 1 if self._events or self._unwritten else 0,
                 *(time for waiting in self._unsigned for time in (waiting.start_by_ns, waiting.by_ns)),
-                *(time for followed in self._unsettled.values() for time in (followed.ask_ns, followed.hold_ns))]
+                *(followed.hold_ns for followed in self._unsettled.values()),
+                *(max(time, self._quiet_ns) for time in later if time)]
         return min(filter(None, dues), default=0)
 
     def close(self) -> None:
@@ -284,6 +298,7 @@ class Binance:
     def _answered(self, reply: Reply) -> list[Event]:
         asked: _Asked = reply.token
         pause = pause_ns(reply)
+        self._quiet_ns = max(self._quiet_ns, self._clock.monotonic_ns() + pause if pause else 0)
         if asked.signed_ns and reply.status >= 400 and answers.error(reply)[0] == _WRONG_TIME:
             self._time.doubt(asked.signed_ns)
         events: list[Event] = [Throttled(self._clock.monotonic_ns() + pause)] if pause else []
@@ -358,6 +373,10 @@ class Binance:
     # ---- what time asks for
 
     def _follow_up(self, now: int) -> None:
+        if self._portfolio_by_ns:
+            self._look_at_portfolio(now)
+        if now < self._quiet_ns:
+            return
         if self._time.due(now):
             self._ask_time()
         if not self._filters_known and now >= self._filters_ns:
@@ -373,30 +392,35 @@ class Binance:
                 followed.ask_ns = 0  # until this is answered
                 self._ask_fills(followed, _Asked(lambda reply, followed=followed: self._caught_up(followed, reply),
                                                  lambda reason, followed=followed: self._ask_later(followed)))
-        if self._portfolio_by_ns:
-            self._look_at_portfolio(now)
         if self._winds_up:
-            for symbol in {f.symbol for f in self._unsettled.values() if f.ours and f.venue_id and f.end is None}:
-                if now >= self._wind_up_ns.get(symbol, 0):
-                    self._wind_up(symbol, now)
+            resting = {f.symbol for f in self._unsettled.values() if f.ours and f.venue_id and f.end is None}
+            for symbol in resting | self._timers.keys():
+                if now >= self._timers.get(symbol, 0):
+                    self._set_timer(symbol, symbol in resting, now)
 
-    def _wind_up(self, symbol: str, now: int) -> None:
-        """The dead man's timer of a symbol begins anew; tried again soon where that was not taken."""
-        def lost(reason: str) -> list[Event]:
-            self._wind_up_ns[symbol] = self._clock.monotonic_ns() + AGAIN_NS
+    def _set_timer(self, symbol: str, wind_up: bool, now: int) -> None:
+        """The dead man's timer of a symbol begins anew, or ends; tried again soon where that was not taken."""
+        def told(reply: Reply) -> list[Event]:
+            if reply.status != 200:
+                return lost("")
+            if not wind_up:
+                self._timers.pop(symbol, None)
             return []
 
-        self._wind_up_ns[symbol] = now + COUNTDOWN_NS // 3
+        def lost(reason: str) -> list[Event]:
+            self._timers[symbol] = self._clock.monotonic_ns() + AGAIN_NS
+            return []
+
+        self._timers[symbol] = now + COUNTDOWN_NS // 3
         self._ask(self._spare, "POST", self._venue.countdown,
-                  {"symbol": symbol, "countdownTime": COUNTDOWN_NS // 1_000_000},
-                  _Asked(lambda reply: [] if reply.status == 200 else lost(""), lost))
+                  {"symbol": symbol, "countdownTime": COUNTDOWN_NS // 1_000_000 if wind_up else 0}, _Asked(told, lost))
 
     def _look_at_portfolio(self, now: int) -> None:
         """Its turn has come when it can be compared with the fills that were told."""
         waits_for = ("" if self._time.known else f"the venue's clock: {self._time.error}") or (
             "" if self._filters_known else f"the filters: {self._filters_error}") or (
             "" if self._stream.live else f"the user stream: {self._stream.error}") or (
-            "answers about orders" if self._orders.in_flight or any(f.end for f in self._unsettled.values()) else "")
+            "answers about orders" if self._orders.in_flight or any(f.short for f in self._unsettled.values()) else "")
         if not waits_for:
             self._portfolio_by_ns = 0
             self._ask(self._spare, "GET", self._venue.account, {}, _Asked(self._held, lambda why: [NoPortfolio(why)]))
@@ -439,12 +463,18 @@ class Binance:
 
     def _ask_key(self) -> None:
         def told(reply: Reply) -> list[Event]:
-            if reply.status == 200:
-                self._stream.key_told(field(parsed(reply), "listenKey", str))
-            else:
-                self._stream.failed(f"no listen key: {complaint(reply)}")
+            if reply.status != 200:
+                return self._no_key(complaint(reply))
+            try:
+                key = field(parsed(reply), "listenKey", str)
+            except VenueError:  # whose text would quote the answer
+                return self._no_key("the answer makes no sense")
+            self._stream.key_told(key)
             return []
 
+        if self._clock.monotonic_ns() < self._quiet_ns:
+            self._no_key("the venue wants to be left alone")
+            return
         self._ask_plain("POST", self._venue.listen_key, _Asked(told, self._no_key))
 
     def _renew_key(self, key: str) -> None:
@@ -481,11 +511,11 @@ class Binance:
         if reply.status == 200:
             told = parsed(reply)
             events = [*self._order_told(followed, order, told, reply, reply.sent_ns), *self._finish(followed)]
-            if followed.end and not followed.over:
+            if followed.short:
                 followed.ask_ns = self._clock.monotonic_ns() + PATIENCE_NS
             return events
-        refused = 400 <= reply.status < 500 and reply.status not in (408, 409) and code not in _UNKNOWN_CODES
-        if refused and "duplicate" not in words.lower():
+        refused = reply.status in _DOOR or 400 <= reply.status < 500 and code and reply.status not in (408, 409)
+        if refused and code not in _UNKNOWN_CODES and code != _DUPLICATE and "duplicate" not in words.lower():
             self._forget(followed)
             return [Ended(client_id, State.REJECTED, 0, complaint(reply))]
         if not reply.status and not reply.sent:
@@ -497,9 +527,12 @@ class Binance:
         """`order`: who asked; None: we did, for ourselves."""
         followed = self._followed.get(client_id)
         if reply.status != 200:
+            code = answers.error(reply)[0]
             if order is None:
                 return []
-            if answers.error(reply)[0] != _NO_SUCH_ORDER or followed and followed.venue_id:
+            if code == _ARCHIVED:
+                return [Ended(client_id, State.CANCELLED, 0, complaint(reply))]
+            if code != _NO_SUCH_ORDER or followed and followed.venue_id:
                 return [Unanswered(client_id, complaint(reply))]
             self._unsettled.pop(client_id, None)  # but its client id is not sent again
             return [Absent(client_id)]
@@ -538,14 +571,13 @@ class Binance:
                 field(told, "origQty", str), "origQty") != order.qty):
             raise VenueError("the venue answers with another order",
                              where=f"{told['side']} {told['origQty']}, ours {fixed.text(order.qty)}")
-        followed.venue_id = str(field(told, "orderId", int))
-        events: list[Event] = [Acked(ours, followed.venue_id, sent_ns, reply.done_ns)]
-        for fill in told.get("fills") or ():
-            events.append(self._fill(followed, str(field(fill, "tradeId", int)), field(fill, "qty", str),
-                                     field(fill, "price", str), fill.get("commission", "0"),
-                                     fill.get("commissionAsset"), told.get("transactTime") or 0))
+        fills = [self._fill(followed, str(field(fill, "tradeId", int)), field(fill, "qty", str),
+                            field(fill, "price", str), fill.get("commission", "0"), fill.get("commissionAsset"),
+                            field(told, "transactTime", int))
+                 for fill in (field(told, "fills", list) if "fills" in told else ())]
         self._state(followed, field(told, "status", str), field(told, "executedQty", str), "")
-        return events
+        followed.venue_id = str(field(told, "orderId", int))
+        return [Acked(ours, followed.venue_id, sent_ns, reply.done_ns), *self._note(followed, fills)]
 
     def _listened(self, event: dict, now: int) -> list[Event]:
         """Something has happened to an order, says the stream. Of one whose sending is not answered yet it is told a
@@ -553,7 +585,7 @@ class Binance:
         try:
             told = field(event, self._venue.order, dict) if self._venue.order else event
             # An order that was cancelled is named by the request that did it, on spot, and by itself beside it.
-            client_id = told.get("x") == "CANCELED" and told.get("C") or field(told, "c", str)
+            client_id = told.get("x") == "CANCELED" and told.get("C") and field(told, "C", str) or field(told, "c", str)
             followed = self._followed.get(client_id) or self._follow(client_id, field(told, "s", str))
             if not followed.posted:
                 return self._heard(followed, told, now)
@@ -567,28 +599,28 @@ class Binance:
     def _let_go(self, followed: _Followed) -> list[Event]:
         """What the stream has said of an order, and was kept."""
         told, followed.heard, followed.hold_ns = followed.heard, [], 0
+        events: list[Event] = []
         try:
-            return [event for item in told for event in self._heard(followed, item, self._clock.monotonic_ns())]
+            for item in told:
+                events += self._heard(followed, item, self._clock.monotonic_ns())
         except VenueError as error:
             self._stream.failed(f"an event of the user stream makes no sense: {error}")
-            return []
+        return events
 
     def _heard(self, followed: _Followed, told: dict, now: int) -> list[Event]:
         """What is news of what the stream says of an order."""
         kind, client_id, news = field(told, "x", str), followed.client_id, not followed.venue_id
-        followed.venue_id = str(field(told, "i", int))
-        events: list[Event] = []
-        if kind == "NEW" and news:
-            events.append(Acked(client_id, followed.venue_id, 0, now))
-        elif kind == "TRADE" and str(told.get("t")) not in followed.fills:
-            events.append(self._fill(followed, str(field(told, "t", int)), field(told, "l", str),
-                                     field(told, "L", str), told.get("n") or "0", told.get("N"),
-                                     field(told, "T", int)))
-        reason = told.get("r")
+        fills: list[Filled] = []
+        if kind == "TRADE" and str(told.get("t")) not in followed.fills:
+            fills.append(self._fill(followed, str(field(told, "t", int)), field(told, "l", str), field(told, "L", str),
+                                    told.get("n") or "0", told.get("N"), field(told, "T", int)))
+        reason, venue_id = told.get("r"), str(field(told, "i", int))
         self._state(followed, field(told, "X", str), field(told, "z", str),
                     reason if isinstance(reason, str) and reason != "NONE" else "")
-        events += self._finish(followed)
-        if followed.end and not followed.over and not followed.ask_ns:
+        followed.venue_id = venue_id
+        events = [*([Acked(client_id, venue_id, 0, now)] if kind == "NEW" and news else []),
+                  *self._note(followed, fills), *self._finish(followed)]
+        if followed.short and not followed.ask_ns:
             followed.ask_ns = now + PATIENCE_NS
         return events
 
@@ -596,18 +628,15 @@ class Binance:
         """All fills of an order, and its end if they add up to it; Unanswered if they should and do not."""
         if reply.status != 200:
             raise VenueError(complaint(reply))
-        events: list[Event] = []
         told = parsed(reply)
-        for fill in told if isinstance(told, list) else ():
-            events.append(self._fill(followed, str(field(fill, "id", int)), field(fill, "qty", str),
-                                     field(fill, "price", str), field(fill, "commission", str),
-                                     fill.get("commissionAsset"), field(fill, "time", int)))
-        if followed.end is None:
-            return events
-        ended = self._finish(followed)
-        if not ended:
+        fills = [self._fill(followed, str(field(fill, "id", int)), field(fill, "qty", str), field(fill, "price", str),
+                            field(fill, "commission", str), fill.get("commissionAsset"), field(fill, "time", int))
+                 for fill in (told if isinstance(told, list) else ())]
+        events: list[Event] = [*self._note(followed, fills), *self._finish(followed)]
+        if followed.short:
             self._ask_later(followed)
-        return [*events, *(ended or [Unanswered(followed.client_id, "the venue has not told all fills yet")])]
+            events.append(Unanswered(followed.client_id, "the venue has not told all fills yet"))
+        return events
 
     def _caught_up(self, followed: _Followed, reply: Reply) -> list[Event]:
         if followed.over:  # the stream has told it meanwhile
@@ -677,9 +706,14 @@ class Binance:
         qty, price = filters.rounded(qty_text, "quantity"), filters.rounded(price_text, "price")
         if qty <= 0 or price <= 0:
             raise VenueError("a fill has no quantity or no price", where=f"quantity={qty_text}, price={price_text}")
-        followed.fills[fill_id] = qty
         return Filled(followed.client_id, fill_id, qty, price, self._fee(followed.symbol, qty, price, fee_text, asset),
                       ms * 1_000_000)
+
+    @staticmethod
+    def _note(followed: _Followed, fills: list[Filled]) -> list[Filled]:
+        """These are told now: not before all of an answer has been understood, for else none of it is told."""
+        followed.fills.update((fill.fill_id, fill.qty) for fill in fills)
+        return fills
 
     def _fee(self, symbol: str, qty: int, price: int, told: Any, asset: Any) -> int:
         """In the quote asset; see the head of this file."""
@@ -693,13 +727,14 @@ class Binance:
 
     def _state(self, followed: _Followed, status: str, executed: str, reason: str) -> None:
         """What `status` means for the order."""
-        if status in _ENDS:
-            if not followed.over:
-                followed.end = Ended(followed.client_id, _ENDS[status],
-                                     filters.rounded(executed, "executed quantity"), reason[:200])
-                self._unsettled[followed.client_id] = followed
-        elif status not in _ALIVE:
+        if status not in _ENDS and status not in _ALIVE:
             raise VenueError("an order has a status that does not exist", where=f"status={status!r}"[:100])
+        filled = filters.rounded(executed, "executed quantity")
+        followed.executed = max(followed.executed, filled)
+        if not followed.over:
+            if status in _ENDS:
+                followed.end = Ended(followed.client_id, _ENDS[status], filled, reason[:200])
+            self._unsettled[followed.client_id] = followed
 
     def _finish(self, followed: _Followed) -> list[Event]:
         """The end of the order, once, when the fills that were told add up to it."""

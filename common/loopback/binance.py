@@ -21,9 +21,10 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from common import captures
+from common import captures, faults
 from common.config import Config
 from common.errors import AlphaError
+from common.loopback import no_orders
 from common.loopback.connections import Client, HttpCall, Mode, framed
 
 DEPTH_PATHS = ("/fapi/v1/depth", "/dapi/v1/depth", "/api/v3/depth")
@@ -72,6 +73,7 @@ class Playback(Mode):
     the update speed that was recorded, whichever was asked for."""
 
     name = "capture"
+    without = faults.OF_ORDERS
 
     def __init__(self, config: Config, loop: Any, telemetry: Any) -> None:
         super().__init__(loop, telemetry)
@@ -250,9 +252,9 @@ class Playback(Mode):
     # The depth endpoint.
 
     def http(self, call: HttpCall) -> None:
-        if call.path.startswith("/api/trade/"):
-            call.refuse(422, "NO_ORDERS", 'a recording takes no orders: set executor.gateway = "paper"')
-        elif call.path not in DEPTH_PATHS:
+        if no_orders.answered(call):
+            return
+        if call.path not in DEPTH_PATHS:
             call.refuse(404, "NOT_FOUND", f"nothing at {call.path}")
         elif call.method != "GET":
             call.refuse(405, "METHOD_NOT_ALLOWED", f"no {call.method} here", ("Allow", "GET"))

@@ -82,6 +82,8 @@ class Told(NamedTuple):
 class SyntheticBinance(Synthetic):
     """`market.venue` of the configuration says which of the two it is."""
 
+    without = ()
+
     def __init__(self, config: Config, clock: Any, loop: Any, telemetry: Any) -> None:
         super().__init__(config, clock, loop, telemetry)
         self.venue = config.market.venue
@@ -233,8 +235,8 @@ class SyntheticBinance(Synthetic):
     def _push(self, told: Told) -> None:
         """To everybody who listens; a fault may have it twice, later or not at all."""
         now, order_id = self.loop.time(), told.order.id
-        fault = self.plan.fill(told.order.request.symbol) if told.kind == "TRADE" and self.plan is not None else None
-        name = fault.name if fault is not None else ""
+        fault = self._beset_fill(told.fill) if told.fill is not None else None
+        name = fault.name if fault is not None and fault.how != "asked" else ""
         if name == "fill-lost":
             return
         if name == "fill-late":
@@ -613,7 +615,7 @@ class SyntheticBinance(Synthetic):
             told |= {"transactTime": told["updateTime"], "fills": [
                 {"price": fixed.text(fill.price), "qty": fixed.text(fill.quantity),
                  "commission": fixed.text(fill.fee), "commissionAsset": assets(order.request.symbol)[1],
-                 "tradeId": _number(fill.fill_id)} for fill in order.fills]}
+                 "tradeId": _number(fill.fill_id)} for fill in self._fills_told(order)]}
         return told
 
     def _own_trades(self, given: dict[str, str]) -> list[dict[str, Any]]:
@@ -626,7 +628,7 @@ class SyntheticBinance(Synthetic):
                  "commissionAsset": assets(symbol)[1], "time": fill.time_ms, "maker": False, "realizedPnl": "0",
                  "side": "BUY" if order.request.side > 0 else "SELL", "positionSide": "BOTH",
                  "buyer": order.request.side > 0, "isBuyer": order.request.side > 0, "isMaker": False}
-                for order in orders for fill in order.fills]
+                for order in orders for fill in self._fills_told(order)]
 
     def _positions(self, given: dict[str, str]) -> list[dict[str, Any]]:
         marks = self._marks()

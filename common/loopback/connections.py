@@ -46,6 +46,7 @@ class Mode:
     name: str
     venue: str  #: whose protocol it speaks
     symbols: Sequence[str]
+    without: Sequence[str] = ()  #: faults of what it does not do
 
     def __init__(self, loop: Any, telemetry: Any) -> None:
         self.loop, self.telemetry = loop, telemetry

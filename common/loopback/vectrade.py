@@ -15,16 +15,16 @@ import logging
 import math
 import os
 from collections import deque
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence
 
 import orjson
 
-from common import fixed
+from common import faults, fixed
 from common.config import ENV_BOT_KEY, Config
 from common.errors import AlphaError, ConfigError, ResourceError, VenueError
 from common.loopback.connections import Client, HttpCall, Mode, framed
 from common.loopback.record import Record
-from common.matching import Accepted, Filled, Matching, Plan, Refused, Rejected, parse_request
+from common.matching import Accepted, Filled, Matching, Order, Plan, Refused, Rejected, parse_request
 from common.synthetic import Step, SyntheticMarket
 
 API = "/api/trade/v1/bot/"
@@ -40,6 +40,7 @@ class Synthetic(Mode):
     of the configured increments of their instrument."""
 
     name, venue = "synthetic", "vectrade"
+    without: Sequence[str] = (*faults.OF_SNAPSHOTS, "fill-lost")  # no snapshot is asked for, and no fill pushed
 
     def __init__(self, config: Config, clock: Any, loop: Any, telemetry: Any) -> None:
         super().__init__(loop, telemetry)
@@ -71,6 +72,8 @@ class Synthetic(Mode):
         self._tops: list[tuple] = [()] * len(self.market.symbols)
         self._zero = 0.0  # loop time at which step 0 would have been
         self._silent_until = 0.0
+        self._late_fills: dict[str, float] = {}  # fill id -> loop time before which nothing tells of it
+        self._twice: set[str] = set()  # fills that are told twice
 
     def _now_ms(self) -> int:
         return (self._clock.wall_ns() + self.ahead_ns) // 1_000_000
@@ -229,7 +232,7 @@ class Synthetic(Mode):
         first = self.matching.find(request.client_order_id)
         if first is not None:
             self.telemetry.add("duplicates")
-            return call.answer(200, first.as_dict())
+            return call.answer(200, self._told(first))
         if wait := self._orders.wait(self.loop.time()):
             return call.refuse(429, "TOO_MANY_ORDERS", "above orders_per_minute", ("Retry-After", str(wait)))
         symbol = self.market.symbols.index(request.symbol)
@@ -252,7 +255,7 @@ class Synthetic(Mode):
         if name == "order-503":
             call.refuse(503, "FAULT", "it may have been taken")
         else:
-            call.answer(201, order.as_dict())
+            call.answer(201, self._told(order))
         if name == "order-rejected" and not order.final:
             self._execute(self.matching.cancel(order, self._now_ms(), "REJECTED_LATE"))
 
@@ -263,13 +266,13 @@ class Synthetic(Mode):
             orders = [order for working in self.matching.working.values() for order in working.values()]
         else:
             orders = [order for order in (self.matching.find(client_id),) if order is not None]
-        call.answer(200, {"orders": [order.as_dict() for order in orders]})
+        call.answer(200, {"orders": [self._told(order) for order in orders]})
 
     def _show(self, call: HttpCall, order_id: str) -> None:
         order = self.matching.orders.get(order_id)
         if order is None:
             return call.refuse(404, "UNKNOWN_ORDER", f"no order {order_id!r}")
-        call.answer(200, order.as_dict())
+        call.answer(200, self._told(order))
 
     def _cancel(self, call: HttpCall, order_id: str) -> None:
         order = self.matching.orders.get(order_id)
@@ -278,7 +281,7 @@ class Synthetic(Mode):
         if order.final:
             return call.refuse(409, "ORDER_FINAL", f"order {order_id} is {order.status}")
         self._execute(self.matching.cancel(order, self._now_ms()))
-        call.answer(200, order.as_dict())
+        call.answer(200, self._told(order))
 
     def _marks(self) -> dict[str, int]:
         return {book.name: book.mid for book in self.market.books}
@@ -296,9 +299,33 @@ class Synthetic(Mode):
         self._publish([self.market.take(self.market.symbols.index(symbol), buy, levels, printed)
                        for symbol, buy, levels, printed in plan.taken])
 
-
     def _applied(self, plan: Plan) -> None:
-        """What has become of orders, for a protocol that pushes it."""
+        """What has become of orders; a protocol that pushes it does more."""
+        for event in plan.events:
+            if isinstance(event, Filled):
+                self._beset_fill(event)
+
+    def _beset_fill(self, fill: Filled) -> faults.Fault | None:
+        """The fault that befalls the news of a fill; what answers to requests make of it is seen to."""
+        symbol = self.matching.orders[fill.order_id].request.symbol
+        fault = self.plan.fill(symbol) if self.plan is not None else None
+        if fault is not None and fault.how != "pushed":
+            if fault.name == "fill-late":
+                self._late_fills[fill.fill_id] = self.loop.time() + fault.seconds
+            elif fault.name == "fill-twice":
+                self._twice.add(fill.fill_id)
+        return fault
+
+    def _fills_told(self, order: Order) -> list[Filled]:
+        """What a request is told of the fills of an order."""
+        now = self.loop.time()
+        return [fill for fill in order.fills if self._late_fills.get(fill.fill_id, 0.0) <= now
+                for _ in range(1 + (fill.fill_id in self._twice))]
+
+    def _told(self, order: Order) -> dict[str, Any]:
+        told = order.as_dict()
+        fills = {fill["id"]: fill for fill in told["fills"]}
+        return told | {"fills": [fills[fill.fill_id] for fill in self._fills_told(order)]}
 
 
 def _increment(config: Config, symbol: str, name: str) -> int:

@@ -27,12 +27,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
-from common import capture_lines, captures
+from common import capture_lines, captures, faults
 from common.capture_lines import Connect, Control, Disconnect, Frame, Header, Http, Missed, State
 from common.clock import ManualClock
 from common.config import Config
 from common.errors import AlphaError, VenueError
 from common.events import Delta, Event, Notice, Quote, Snapshot, Trade, Venue
+from common.loopback import no_orders
 from common.loopback.connections import Client, HttpCall, Mode, framed
 from common.market import Market
 from common.market import State as Standing
@@ -52,6 +53,7 @@ class Played(Mode):
     """`Client.channels` here: symbol -> None, those that the client has subscribed to."""
 
     name = "capture"
+    without = faults.OF_ORDERS
 
     def __init__(self, config: Config, loop: Any, telemetry: Any, repeat: int = 1) -> None:
         super().__init__(loop, telemetry)
@@ -271,8 +273,8 @@ class Played(Mode):
         symbol, locate = self._requests.get(_target(call.target)), self._ear.locate()
         if locate is not None and (call.method, call.target) == (locate.method, locate.path):
             call.answer(200, self._ear.encode_location(f"ws://{call.headers['host']}/"))
-        elif call.path.startswith("/api/trade/"):
-            call.refuse(422, "NO_ORDERS", 'a recording takes no orders: set executor.gateway = "paper"')
+        elif no_orders.answered(call):
+            pass
         elif symbol is not None and call.method != "GET":
             call.refuse(405, "METHOD_NOT_ALLOWED", f"no {call.method} here", ("Allow", "GET"))
         elif symbol is not None:

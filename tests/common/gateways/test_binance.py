@@ -9,7 +9,7 @@ import pytest
 
 from common.clock import ManualClock, SystemClock
 from common.config import Config, Executor, Instrument, Market
-from common.errors import AlphaError
+from common.errors import AlphaError, VenueError
 from common.fixed import SCALE
 from common.gateways import (
     Absent,
@@ -26,6 +26,7 @@ from common.gateways import (
 )
 from common.http import Reply
 from common.orders import BUY, SELL, Order, State
+from common.signing import Credentials
 from tests.still_binance import PRICE, still
 from tests.waiting import until
 
@@ -55,7 +56,10 @@ def make(request):
         request.addfinalizer(gateway.close)
         if ready:
             gateway.portfolio()
-            assert heard(gateway, Portfolio) == [Portfolio({})]
+            events: list = []
+            until(lambda: events.extend(gateway.work()) or Portfolio in map(type, events) or (
+                NoPortfolio in map(type, events) and (events.clear() or gateway.portfolio())), 30)
+            assert events == [Portfolio({})]
         return gateway
     return make
 
@@ -92,8 +96,9 @@ def test_an_order_is_put_as_the_venue_wants_it(venue, make, name):
     assert events[2] == Ended(ORDER.client_id, State.FILLED, 2 * SCALE, "")
 
 
-def test_an_independent_client_asks_for_the_same_order_with_the_same_words(venue, make, name):
-    """And the exchange takes the one's signature as it takes the other's."""
+@pytest.fixture
+def stranger(venue):
+    """An independent client of the same account, and what it asks for."""
     client = pytest.importorskip("binance.client").Client("loopback", "loopback", ping=False)
     client.API_URL, client.FUTURES_URL = f"{venue.url}/api", f"{venue.url}/fapi"
     client.REQUEST_RECVWINDOW = 5000
@@ -107,17 +112,12 @@ def test_an_independent_client_asks_for_the_same_order_with_the_same_words(venue
         return send(request, **options)
 
     client.session.send = record
-    place, show, withdraw = ((client.create_order, client.get_order, client.cancel_order) if name == "binance-spot" else
-                             (client.futures_create_order, client.futures_get_order, client.futures_cancel_order))
-    placed = place(symbol=SYMBOL, side="BUY", type="LIMIT", timeInForce="GTC", quantity="2", price="99",
-                   newClientOrderId="theirs-1", recvWindow=5000,
-                   newOrderRespType="FULL" if name == "binance-spot" else "RESULT")
-    assert placed["status"] == "NEW" and placed["clientOrderId"] == "theirs-1"
-    assert show(symbol=SYMBOL, origClientOrderId="theirs-1", recvWindow=5000)["orderId"] == placed["orderId"]
-    assert withdraw(symbol=SYMBOL, origClientOrderId="theirs-1", recvWindow=5000)["status"] == "CANCELED"
-    gateway = make(name, venue.url)
+    return client, theirs
+
+
+def spied(gateway) -> list[dict]:
+    """What a gateway asks for, from now on."""
     ours: list[dict] = []
-    submit = gateway._orders.submit, gateway._spare.submit
 
     def spy(client_submit):
         def run(request, *rest):
@@ -127,7 +127,95 @@ def test_an_independent_client_asks_for_the_same_order_with_the_same_words(venue
             client_submit(request, *rest)
         return run
 
-    gateway._orders.submit, gateway._spare.submit = map(spy, submit)
+    gateway._orders.submit, gateway._spare.submit = spy(gateway._orders.submit), spy(gateway._spare.submit)
+    return ours
+
+
+def same_request(client, one: dict, other: dict) -> None:
+    """By an independent client's own signature of what we have signed."""
+    signed = {key: value for key, value in one.items() if key not in ("method", "path", "key", "signature")}
+    if "signature" in one:
+        assert client._generate_signature(signed) == one["signature"]
+    moment = {"timestamp": "", "signature": ""}
+    assert one | moment == other | moment
+
+
+def test_an_independent_client_asks_for_all_else_in_the_same_words_too(venue, make, name, stranger):
+    """The time, fills, what is held, listen keys, the dead man's timer."""
+    client, theirs = stranger
+    spot = name == "binance-spot"
+    if spot:
+        client.get_server_time()
+        client.get_my_trades(symbol=SYMBOL, orderId="1", limit=1000, recvWindow=5000)
+        client.get_account(recvWindow=5000)
+    else:
+        client.futures_time()
+        client.futures_account_trades(symbol=SYMBOL, orderId="1", limit=1000, recvWindow=5000)
+        client.futures_position_information(recvWindow=5000)
+        client.futures_countdown_cancel_all(symbol=SYMBOL, countdownTime=30_000, recvWindow=5000)
+        client.futures_countdown_cancel_all(symbol=SYMBOL, countdownTime=0, recvWindow=5000)
+        key = client.futures_stream_get_listen_key()
+        client.futures_stream_keepalive(key)
+        assert theirs[-1].pop("listenKey") == key, "the account knows it: it need not be said"
+    gateway = make(name, venue.url)
+    until(lambda: gateway.work() == [] and not gateway._spare.in_flight)
+    ours = spied(gateway)
+    followed = gateway._follow(ORDER.client_id, SYMBOL)
+    followed.venue_id = "1"
+    asked = binance._Asked(lambda reply: [], lambda reason: [])
+    gateway._ask_time()
+    gateway._ask_fills(followed, asked)
+    gateway._portfolio_by_ns = gateway._clock.monotonic_ns() + 10**9
+    gateway._look_at_portfolio(0)
+    if not spot:
+        gateway._set_timer(SYMBOL, True, 0)
+        gateway._set_timer(SYMBOL, False, 0)
+        gateway._ask_key()
+        gateway._renew_key(key)
+    assert len(ours) == len(theirs) == (3 if spot else 7)
+    for one, other in zip(ours, theirs):
+        same_request(client, one, {**other, "path": other["path"].replace("/fapi/v2/", "/fapi/v3/")})
+
+
+def test_another_independent_client_signs_so_that_our_rules_take_it_and_asks_for_the_same(make, name):
+    """ccxt, of which only the signing is used: its parameters come in another order, so each is verified by itself."""
+    ccxt = pytest.importorskip("ccxt")
+    spot = name == "binance-spot"
+    client = (ccxt.binance if spot else ccxt.binanceusdm)({"apiKey": "k", "secret": "s",
+                                                           "options": {"recvWindow": 5000}})
+    credentials = Credentials("k", "s")
+    gateway = make(name, "http://127.0.0.1:1", ready=False)
+    ours: list = []
+    gateway._ask = lambda client, method, path, parameters, asked, start_by_ns=0: ours.append(
+        (method, path.rpartition("/")[2], parameters))
+    gateway.submit(ORDER)
+    gateway.query(ORDER)
+    gateway.cancel(ORDER, "1")
+    if not spot:
+        gateway._set_timer(SYMBOL, True, 0)
+    for method, path, parameters in ours:
+        theirs = client.sign(path, ["private" if spot else "fapiPrivate"], method, dict(parameters))
+        text = theirs["body"] or theirs["url"].partition("?")[2]
+        text, _, signature = text.rpartition("&signature=")
+        assert credentials.verifies(theirs["headers"]["X-MBX-APIKEY"], text, signature)
+        told = dict(parse_qsl(text))
+        told.pop("timestamp")
+        assert told == {"recvWindow": "5000", **{key: str(value) for key, value in parameters.items()}}
+
+
+def test_an_independent_client_asks_for_the_same_order_with_the_same_words(venue, make, name, stranger):
+    """And the exchange takes the one's signature as it takes the other's."""
+    client, theirs = stranger
+    place, show, withdraw = ((client.create_order, client.get_order, client.cancel_order) if name == "binance-spot" else
+                             (client.futures_create_order, client.futures_get_order, client.futures_cancel_order))
+    placed = place(symbol=SYMBOL, side="BUY", type="LIMIT", timeInForce="GTC", quantity="2", price="99",
+                   newClientOrderId="theirs-1", recvWindow=5000,
+                   newOrderRespType="FULL" if name == "binance-spot" else "RESULT")
+    assert placed["status"] == "NEW" and placed["clientOrderId"] == "theirs-1"
+    assert show(symbol=SYMBOL, origClientOrderId="theirs-1", recvWindow=5000)["orderId"] == placed["orderId"]
+    assert withdraw(symbol=SYMBOL, origClientOrderId="theirs-1", recvWindow=5000)["status"] == "CANCELED"
+    gateway = make(name, venue.url)
+    ours = spied(gateway)
     order = RESTS._replace(client_id="theirs-1")
     gateway.submit(order)
     gateway.query(order)
@@ -135,10 +223,7 @@ def test_an_independent_client_asks_for_the_same_order_with_the_same_words(venue
     wanted = [request for request in ours if request["path"].endswith("/order")]
     assert len(wanted) == len(theirs) == 3
     for one, other in zip(wanted, theirs):
-        signed = {key: value for key, value in one.items() if key not in ("method", "path", "key", "signature")}
-        assert client._generate_signature(signed) == one["signature"]
-        moment = {"timestamp": "", "signature": ""}
-        assert one | moment == other | moment
+        same_request(client, one, other)
 
 
 def test_post_only_is_said_as_each_market_says_it(venue, make, name):
@@ -272,17 +357,23 @@ class Later(SystemClock):
         venue.call(lambda mode: setattr(mode, "ahead_ns", mode.ahead_ns + ns))
 
 
-@pytest.mark.parametrize(("fault", "fills"), [("fill-twice:every=1", 1), ("fill-late:every=1,seconds=0.6", 1),
-                                              ("fill-lost:every=1", 1)])
-def test_news_of_a_fill_may_come_twice_late_or_never(venue, make, name, fault, fills):
+@pytest.mark.parametrize("faults", [
+    ["fill-twice:every=1"], ["fill-late:every=1,seconds=0.6"], ["fill-lost:every=1"], ["fill-twice:every=1,how=asked"],
+    ["fill-late:every=1,seconds=0.2,how=asked"], ["fill-late:every=2,seconds=0.2", "fill-lost:at=1"]])
+def test_news_of_a_fill_may_come_twice_late_or_never(venue, make, name, faults):
+    """Pushed or asked for: the end is told once, behind fills that add up to it."""
     gateway = make(name, venue.url)
-    venue.disturb(fault)
+    venue.call(lambda mode: setattr(mode, "book", ([(PRICE, SCALE)], [(PRICE - SCALE // 100, SCALE), (PRICE, SCALE)])))
+    venue.disturb(*faults)
     gateway.submit(ORDER)
     events = heard(gateway, Ended)
-    assert events[-1].filled == 2 * SCALE and len({e.fill_id for e in events if type(e) is Filled}) == fills
+    assert events[-1].filled == 2 * SCALE
+    fills = {e.fill_id: e.qty for e in events if type(e) is Filled}
+    assert len(fills) == 2 and sum(fills.values()) == 2 * SCALE
     assert [type(e) for e in events].count(Ended) == 1
     venue.disturb()
     gateway.submit(ORDER._replace(client_id="x-2"))
+    venue.call(lambda mode: setattr(mode, "book", ([(PRICE, 9 * SCALE)], [(PRICE, 9 * SCALE)])))
     later = heard(gateway, Ended)  # behind all that was late
     assert {e.client_id for e in later if type(e) is Ended} <= {"x-2", ORDER.client_id}
 
@@ -351,8 +442,84 @@ def test_while_an_order_rests_a_dead_mans_timer_is_wound_up(venue, make, name):
     assert heard(gateway, Ended)[-1].state is State.CANCELLED
     wound = venue.count("POST", path)
     clock.move(venue, binance.COUNTDOWN_NS)
-    until(lambda: gateway.work() == [] and gateway._stream.live)
-    assert venue.count("POST", path) == wound, "nothing rests any more"
+    until(lambda: gateway.work() == [] and venue.count("POST", path) > wound)
+    asked = venue.call(lambda mode: [t for t in mode.targets if path in t][-1])
+    assert "countdownTime=0&" in asked, "nothing of ours rests: what others have there must not be cancelled"
+    until(lambda: gateway.work() == [] and not gateway._timers)
+    clock.move(venue, binance.COUNTDOWN_NS)
+    until(lambda: gateway.work() == [] and not gateway._spare.in_flight)
+    assert venue.count("POST", path) == wound + 1, "and that is said once"
+    assert venue.call(lambda mode: not mode._countdowns)
+
+
+def test_who_only_looks_starts_no_timer(venue, make, name):
+    first, second = make(name, venue.url), make(name, venue.url)
+    first.submit(RESTS)
+    heard(first, Acked)
+    until(lambda: first.work() == [] and (name == "binance-spot" or venue.count("POST", "/fapi/v1/countdownCancelAll")))
+    before = venue.count("POST", "/fapi/v1/countdownCancelAll")
+    second.observe()
+    second.query(RESTS)
+    heard(second, Acked)
+    until(lambda: second.work() == [] and not second._spare.in_flight)
+    assert venue.count("POST", "/fapi/v1/countdownCancelAll") == before
+
+
+def test_an_order_that_was_absent_and_then_is_there_is_looked_after_like_any_other(venue, make, name):
+    gateway = make(name, venue.url)
+    venue.disturb("order-cut:at=1")
+    gateway.submit(RESTS)
+    heard(gateway, Unknown)
+    gateway.query(RESTS)
+    assert heard(gateway, Absent) == [Absent(RESTS.client_id)]
+    other = make(name, venue.url)
+    other.observe()
+    other.submit(RESTS)
+    heard(other, Acked)
+    gateway.query(RESTS)
+    heard(gateway, Acked)
+    if name == "binance-usdm":
+        until(lambda: gateway.work() == [] and venue.count("POST", "/fapi/v1/countdownCancelAll") == 1)
+    venue.call(lambda mode: (mode.hang_up(), mode._listeners.clear(), mode.move(PRICE - 2 * SCALE, PRICE - SCALE)))
+    assert heard(gateway, Ended)[-1].state is State.FILLED
+
+
+def test_a_resting_order_of_which_a_fill_is_not_told_yet_is_no_answer(venue, make, name):
+    """Its quantity says more than its trades do: what is held cannot be compared with that."""
+    gateway = make(name, venue.url)
+    gateway.submit(RESTS)
+    heard(gateway, Acked)
+    venue.disturb("fill-late:every=1,seconds=1000,how=asked", "fill-lost:every=1")
+    venue.call(lambda mode: mode._listeners.clear())
+    venue.call(lambda mode: setattr(mode, "book", ([(PRICE - 2 * SCALE, SCALE)], [(PRICE - SCALE, SCALE)])))
+    venue.call(lambda mode: mode._execute(mode.matching.on_market(SYMBOL, mode.book, (), mode._now_ms())))
+    gateway.query(RESTS)
+    events = heard(gateway, Unanswered)
+    assert not [event for event in events if type(event) in (Filled, Ended)]
+    gateway.portfolio()
+    assert gateway.work() == [] and gateway._portfolio_by_ns, "it waits"
+    venue.call(lambda mode: mode._late_fills.clear())
+    events = heard(gateway, Portfolio)
+    assert [event.qty for event in events if type(event) is Filled] == [SCALE] and type(events[-1]) is Portfolio
+
+
+def test_a_venue_that_bans_is_asked_nothing_that_nobody_asked_for(venue, make, name):
+    clock = Later()
+    gateway = make(name, venue.url, clock)
+    gateway.submit(RESTS)
+    heard(gateway, Acked)
+    until(lambda: gateway.work() == [] and not gateway._spare.in_flight)
+    gateway._answered(reply(418, {"code": -1003, "msg": "banned"}, **{"retry-after": "100"})._replace(
+        token=binance._Asked(lambda reply: [], lambda why: [])))
+    asked = venue.call(lambda mode: len(mode.asked))
+    clock.move(venue, 99_000_000_000)
+    venue.call(lambda mode: mode.hang_up())
+    until(lambda: gateway.work() == [] and not gateway._stream.live)
+    for _ in range(50):
+        gateway.work()
+    assert venue.call(lambda mode: len(mode.asked)) == asked and gateway.due_ns() > clock.monotonic_ns()
+    clock.move(venue, 2_000_000_000)
+    until(lambda: gateway.work() is not None and venue.call(lambda mode: len(mode.asked)) > asked)
 
 
 # ---- the time
@@ -377,10 +544,11 @@ def test_a_clock_that_jumps_is_measured_anew(venue, make, name, seconds):
     venue.disturb(f"order-clock:at=1,seconds={seconds}")
     gateway.submit(ORDER)
     heard(gateway, Ended)
+    until(lambda: gateway.work() == [] and not gateway._spare.in_flight)
+    times = venue.count("GET", f"{PATHS[name]}/time")
     gateway.submit(ORDER._replace(client_id="x-2"))
     [ended] = heard(gateway, Ended)
     assert ended.state is State.REJECTED and "-1021" in ended.reason
-    times = venue.count("GET", f"{PATHS[name]}/time")
     gateway.submit(ORDER._replace(client_id="x-3"))
     assert heard(gateway, Ended)[-1].state is State.FILLED
     assert venue.count("GET", f"{PATHS[name]}/time") > times
@@ -442,11 +610,51 @@ def test_a_refusal_is_a_rejection_with_the_words_of_the_venue(alone, status, cod
     reply(400, {"code": -1006, "msg": "Execution status unknown."}), reply(408), reply(409),
     reply(400, {"code": -1007, "msg": "Timeout waiting for response from backend server."}), reply(500), reply(502),
     reply(503, {"code": -1008, "msg": "Server is currently overloaded with other requests."}), reply(504, b"<html>"),
-    reply(400, {"code": -2010, "msg": "Duplicate order sent."}), reply(302), reply(204),
+    reply(400, {"code": -2010, "msg": "Duplicate order sent."}), reply(302), reply(204), reply(400, b"<html>"),
+    reply(400, {"msg": "?"}), reply(421), reply(499), reply(400, {"code": -4116, "msg": "no"}),
     reply(400, {"code": -4116, "msg": "ClientOrderId is duplicated."}), reply(0, error="the connection was lost")])
 def test_an_outcome_that_is_not_known_is_never_a_rejection(alone, answer):
     [event] = submitted(alone, answer)
     assert type(event) is Unknown and event.reason
+
+
+def test_what_a_door_refuses_has_gone_nowhere(alone):
+    for status in (401, 403, 404, 413, 418, 429):
+        assert submitted(alone, reply(status, b"<html>"))[0].state is State.REJECTED
+
+
+def test_an_answer_that_makes_no_sense_in_part_tells_nothing_and_what_the_stream_says_counts(make):
+    gateway = make("binance-spot", "http://127.0.0.1:1", ManualClock(1), ready=False)
+    followed = gateway._follow(ORDER.client_id, SYMBOL)
+    fill = {"price": "100", "qty": "1", "commission": "0", "commissionAsset": "USDT", "tradeId": 1}
+    body = {"symbol": SYMBOL, "clientOrderId": ORDER.client_id, "side": "BUY", "origQty": "2", "orderId": 7,
+            "status": "FILLED", "executedQty": "2", "transactTime": 5}
+    for wrong in ({"fills": [fill, {**fill, "tradeId": 2, "qty": "?"}]}, {"fills": 7}, {"fills": [fill, 7]},
+                  {"fills": [fill], "transactTime": "now"}, {"fills": [fill], "status": "LOST"}):
+        with pytest.raises(VenueError):
+            gateway._order_told(followed, ORDER, body | wrong, reply(200), 1)
+    event = {"e": "executionReport", "s": SYMBOL, "c": ORDER.client_id, "C": "", "x": "TRADE", "i": 7, "l": "1",
+             "L": "100", "n": "0", "N": "USDT", "T": 5, "r": "NONE"}
+    events = [*gateway._listened(event | {"t": 1, "X": "PARTIALLY_FILLED", "z": "1"}, 1),
+              *gateway._listened(event | {"t": 2, "X": "FILLED", "z": "2"}, 1)]
+    assert [type(told) for told in events] == [Filled, Filled, Ended]
+
+
+def test_an_order_that_the_venue_has_put_into_its_archive_is_at_its_end(alone):
+    archived = reply(400, {"code": -2026, "msg": "Order was canceled or expired with no executed qty over 90 days ago"})
+    [ended] = alone._queried(ORDER.client_id, SYMBOL, ORDER, archived)
+    assert ended._replace(reason="") == Ended(ORDER.client_id, State.CANCELLED, 0, "") and "-2026" in ended.reason
+
+
+def test_the_listen_key_is_in_no_error(make):
+    gateway = make("binance-usdm", "http://127.0.0.1:1", ManualClock(1), ready=False)
+    told: list = []
+    gateway._ask_plain = lambda method, path, asked: told.append(asked)
+    gateway._ask_key()
+    for body in (b'{"listenKey":"s3cr3tK3y"', [{"listenKey": "s3cr3tK3y"}], {"listenKey": ["s3cr3tK3y"]},
+                 {"listenKey": "s3cr3tK3y!"}):
+        assert told[0].told(reply(200, body)) == [] and gateway._stream.error
+        assert "s3cr3t" not in gateway._stream.error
 
 
 def test_an_answer_that_makes_no_sense_is_unknown(venue, make, name):

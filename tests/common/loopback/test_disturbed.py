@@ -9,14 +9,18 @@ import socket
 import orjson
 import pytest
 
-from common import captures
+from common import captures, faults
 from common.capture_lines import Connect, Header
 from common.config import Config
 from common.config import Market as Settings
 from common.errors import ConfigError
 from common.events import Delta
+from common.loopback.binance import Playback
+from common.loopback.vectrade import Synthetic
+from common.loopback.venue import Played
 from common.synthetic import SyntheticMarket
 from common.venues import create, registry
+from tests import frames
 from tests.common.loopback.played import MS, captured, same, truth, write
 from tests.common.venues.samples import samples
 from tests.waiting import until
@@ -258,3 +262,20 @@ def test_a_half_open_connection_answers_no_ping(serving, vectrade):
         assert not client.ping().wait(0.3)
         client.socket.shutdown(socket.SHUT_RDWR)
         until(lambda: served.http("GET", "/loopback/status").json["clients"] == 0)
+
+
+def test_a_fault_of_what_an_exchange_does_not_do_is_refused_by_its_name(serving, tmp_path):
+    path = write(tmp_path / "a", [Header("vectrade", ("A",)), frames.snapshot("A", 1)])
+    foreign = tmp_path / "b"
+    foreign.write_bytes(b'0 {"stream":"btcusdt@depth","data":{"e":"depthUpdate","E":1,"T":1,"s":"BTCUSDT","U":1,"u":2,'
+                        b'"pu":0,"b":[["1.00","1.0"]],"a":[]}}\n')
+    for captures in ((str(path),), (str(foreign),)):
+        for fault in ("order-lost", "fill-late"):
+            with pytest.raises(ConfigError, match=f"--fault {fault}: a recording takes no orders"):
+                with serving(captures=captures, disturb=(fault,)):
+                    pass
+    assert Played.without == Playback.without == faults.OF_ORDERS and set(faults.OF_SNAPSHOTS) < set(Synthetic.without)
+    for fault in ("http-429", "fill-lost"):
+        with pytest.raises(ConfigError, match=f"--fault {fault}: vectrade"):
+            with serving(disturb=(fault,)):
+                pass
