@@ -3,8 +3,8 @@ the durable write.
 
 The real executor with a real journal on disk and a real kill-switch folder, in one process that does nothing else; the
 gateway only notes when it is handed an order, and says afterwards that nothing was filled. One pass has no marks but
-at its beginning, around `Journal.intent` and at its end; another, by itself, times the parts. Between two orders the
-journal is written and books are moved, as live, so each finds the caches as they were left.
+at its beginning, around `Journal.intent` and at its end; another, by itself, times the parts. Between two orders what
+came of the last is written to the journal, as live, so each finds the caches as that has left them.
 """
 
 import contextlib
@@ -118,7 +118,6 @@ class Bench:
         """ns from a prediction that is there to its order at the gateway; and of them those of the durable write."""
         self._seq += 1
         symbol = self._seq % len(self.books.symbols)
-        self._show(symbol)
         now = time.monotonic_ns()
         self.inbox.send(encode([Prediction(symbol, 0, self.books.tag, self._seq, self._seq, 1, 0, 7, 0.9, 0.1, 1.0,
                                            9_999 * SCALE // 100, 10_001 * SCALE // 100, *(now,) * 6)]))
@@ -183,7 +182,8 @@ def decision(run: Run) -> Part:
     part.lines.append("of it, p50 with its own timing: " + ", ".join(
         f"{name} {us:.1f}" for name, us in told["parts"].items()))
     part.figures, part.goals = told, [Goal("decision without the write, p50", costs["p50"], 30.0, " us")]
-    part.hides = "what the gateway does with the order; the write is to the disk beneath the folder for temporary files"
+    part.hides = ("what the gateway does with the order; books that change meanwhile; the write is to the disk beneath "
+                  "the folder for temporary files")
     return part
 
 
