@@ -8,7 +8,8 @@
     days       profit at the beginning of each UTC day, against which the day's loss is counted, and its peak, against
                which the drawdown is; the peak is written when it has risen, about once a second, so that a crash loses
                what it rose by in the last second or two
-    configs    every configuration that orders were decided under, by the hash that their contexts name
+    configs    every configuration that orders were decided under, and every layout of their contexts, by the hash that
+               contexts name
 
 Durability "process" (WAL, synchronous NORMAL) survives `kill -9` of the process: an intent costs about 55 us, 10 of
 them for its checksum and what its context tells. "power" (synchronous FULL) survives a power cut too, for one fsync per

@@ -212,6 +212,21 @@ def test_a_restart_makes_unfinished_orders_unknown_and_goes_on_after_the_last_se
     assert ledger.entries == [("advance", ("o-1", State.UNKNOWN, 0, "the executor started again", ""))]
 
 
+def test_what_is_held_is_as_old_in_a_new_life_and_so_is_what_an_order_of_another_life_fills():
+    account = Account(Rate(20.0))
+    account.offset_ns = 1_000  # Unix ns less monotonic ns
+    ledger = Ledger(account)
+    late = Working(order(9, symbol="Y"), created_ns=1_300)
+    ledger.restore({"X": Position(5, 50)}, [late], 1_500, {"X": 1_200})
+    ledger.follow(SYMBOLS, 7, {})
+    assert ledger.standings[0].entered_ns == 200 and ledger.standings[1].entered_ns < -(2**60)
+    ledger.filled(late, Filled("o-9", "f", 10, 100, 0, 0), 1_500)
+    assert ledger.standings[1].entered_ns == 300
+    ledger.restore({"X": Position(5, 50)}, (), 1_500, {"X": 9_999})
+    ledger.follow(SYMBOLS, 7, {})
+    assert ledger.standings[0].entered_ns == 500, "no position is younger than now, whatever became of the clock"
+
+
 class Bookkeeping(RuleBasedStateMachine):
     """Any events in any order: sums hold, and the journal, told the entries, holds the same."""
 
