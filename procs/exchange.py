@@ -172,6 +172,7 @@ def exchange(path: str | None, recordings: tuple[str, ...], repeat: int, disturb
       GET /fapi/v1/exchangeInfo, depth, trades, ticker/bookTicker    spot: /api/v3/...
       Orders: signed, key and secret "loopback", or $ALPHA_BINANCE_KEY and $ALPHA_BINANCE_SECRET where they are set
       User stream: listenKey and /private/ws/KEY    spot: /ws-api/v3, userDataStream.subscribe.signature
+      exchange.clock_s puts its clock ahead of this machine's, by which timestamps are judged.
 
     \b
     Recording, from the first subscriber on: of any venue, in its own protocol, snapshots included. Of Binance:

@@ -315,22 +315,22 @@ class Binance:
         by_ns = self._clock.monotonic_ns() + self._timeout_ns
         self._unsigned.append(_Unsigned(client, method, path, parameters, asked, start_by_ns, by_ns))
         if self._time.known:
-            self._sign(0)
+            self._sign(0)  # none of them is too late for that
         self._unwritten = True
 
     def _sign(self, now: int) -> list[Event]:
         """What waits to be signed is signed, by the venue's time now; in alphabetical order, as others put it, so that
-        both can be compared. Where that time is not known, what has waited for too long ends: it never
-        left."""
+        both can be compared. What has waited for too long ends: it never left."""
+        events = self._give_up(now) if self._unsigned else []
         if not self._time.known:
-            return self._give_up(now) if self._unsigned else []
+            return events
         waiting, self._unsigned = self._unsigned, []
         for one in waiting:
             stamped = one.parameters | {"recvWindow": self._window_ms, "timestamp": self._time.now_ms()}
             request = HttpRequest(one.method, f"{one.path}?{self._credentials.query(dict(sorted(stamped.items())))}",
                                   (self._credentials.header,))
             one.client.submit(request, one.asked._replace(signed_ns=self._clock.monotonic_ns()), one.start_by_ns)
-        return []
+        return events
 
     def _give_up(self, now: int, every: bool = False) -> list[Event]:
         """What has waited for too long, or `every` one, ends without having left."""
@@ -620,8 +620,7 @@ class Binance:
         followed.venue_id = venue_id
         events = [*([Acked(client_id, venue_id, 0, now)] if kind == "NEW" and news else []),
                   *self._note(followed, fills), *self._finish(followed)]
-        if followed.short and not followed.ask_ns:
-            followed.ask_ns = now + PATIENCE_NS
+        followed.ask_ns = (followed.ask_ns or now + PATIENCE_NS) if followed.short else 0
         return events
 
     def _fills_told(self, followed: _Followed, reply: Reply) -> list[Event]:

@@ -78,7 +78,7 @@ class Venue:
             asked &= not any(type(event) is Ended for event in events)
             return any(type(event) is Acked for event in events)
 
-        until(there, 30, "the exchange takes an order")
+        until(there, 60, "the exchange takes an order")
 
     def state(self, order: Order) -> State | None:
         """None while it is alive."""
@@ -129,6 +129,10 @@ def stages(request, instance, run_dir, tmp_path):
 def test_working_orders_are_cancelled_although_the_executor_hangs(stages):
     processes, venue, env, overview, resting = stages
     assert venue.state(resting) is None
+    process = command("reconcile", "--json", env=env)
+    told = json.loads(process.communicate()[0])
+    assert process.returncode == 0 and told["executor_pid"] == processes["executor"].pid
+    assert told["symbols"][resting.symbol]["orders"][0]["venue"]["state"] == "alive"
     os.kill(processes["executor"].pid, signal.SIGSTOP)
     process = command("halt", "it hangs", "--json", env=env)
     told = json.loads(process.communicate()[0])

@@ -314,7 +314,8 @@ def test_an_order_whose_answer_is_lost_is_unknown_and_then_found(venue, make, na
     gateway.submit(ORDER)
     events = heard(gateway, Ended)
     kinds = [type(e) for e in events]
-    assert Unknown in kinds and kinds[-2:] == [Filled, Ended], "the stream tells all the same"
+    assert kinds[-2:] == [Filled, Ended], "the stream tells all the same"
+    assert Unknown in kinds or kinds == [Acked, Filled, Ended], "and may be faster"
     gateway.query(ORDER)
     assert [type(e) for e in heard(gateway, Ended)] == [Acked, Filled, Ended]
     assert venue.count("POST", f"{PATHS[name]}/order") == 1, "and it is not sent again"
@@ -440,16 +441,14 @@ def test_while_an_order_rests_a_dead_mans_timer_is_wound_up(venue, make, name):
     assert "countdownTime=30000&" in asked and f"symbol={SYMBOL}" in asked
     venue.call(lambda mode: mode._time_out(SYMBOL))  # as if nobody had come for too long
     assert heard(gateway, Ended)[-1].state is State.CANCELLED
-    wound = venue.count("POST", path)
-    clock.move(venue, binance.COUNTDOWN_NS)
-    until(lambda: gateway.work() == [] and venue.count("POST", path) > wound)
+    until(lambda: gateway.work() == [] and not gateway._timers)
     asked = venue.call(lambda mode: [t for t in mode.targets if path in t][-1])
     assert "countdownTime=0&" in asked, "nothing of ours rests: what others have there must not be cancelled"
-    until(lambda: gateway.work() == [] and not gateway._timers)
+    assert venue.call(lambda mode: not mode._countdowns)
+    wound = venue.count("POST", path)
     clock.move(venue, binance.COUNTDOWN_NS)
     until(lambda: gateway.work() == [] and not gateway._spare.in_flight)
-    assert venue.count("POST", path) == wound + 1, "and that is said once"
-    assert venue.call(lambda mode: not mode._countdowns)
+    assert venue.count("POST", path) == wound, "and that is said once"
 
 
 def test_who_only_looks_starts_no_timer(venue, make, name):
