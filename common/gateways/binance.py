@@ -80,7 +80,7 @@ from common.gateways.binance_answers import complaint, field, parsed, pause_ns
 from common.gateways.binance_clock import VenueClock
 from common.gateways.binance_filters import Filters
 from common.gateways.binance_stream import UserStream
-from common.gateways.binance_venue import SPOT, USDM, VENUES, Venue, credentials, stream_url
+from common.gateways.binance_venue import LOOPBACK_KEY, SPOT, USDM, VENUES, Venue, credentials, stream_url
 from common.http import TOO_LATE, HttpClient, Reply
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position
@@ -214,6 +214,7 @@ class Binance:
 
     def withdraw(self) -> None:
         self._orders.withdraw()
+        self._unsigned = [one._replace(start_by_ns=one.start_by_ns and 1) for one in self._unsigned]
 
     def cancel(self, order: Order, venue_id: str) -> None:
         self._ask(self._orders, "DELETE", f"{self._venue.rest}/order", self._which(order.client_id, order.symbol),

@@ -11,9 +11,9 @@
 
 Requests for an account are signed, as in the documentation: X-MBX-APIKEY (-2014, -2015), signature (-1102, -1022),
 timestamp and recvWindow (-1021, unless timestamp < now + 1000 and now - timestamp <= recvWindow; now is the exchange's
-own clock, which exchange.clock_s and the fault order-clock put off). Filters are the increments of the instrument and MIN_NOTIONAL (-1013; -1111, -4014 and
--4164 on usd-m). Above requests_per_minute or orders_per_minute comes 429 with -1003 or -1015 and Retry-After, and 418
-for who goes on.
+own clock, which exchange.clock_s and the fault order-clock put off). Filters are the increments of the instrument and
+MIN_NOTIONAL (-1013; -1111, -4014 and -4164 on usd-m). Above requests_per_minute or orders_per_minute comes 429 with
+-1003 or -1015 and Retry-After, and 418 for who goes on.
 
 Where it differs from Binance: a client order id is never taken twice (there it is free again when its order is over);
 the standing of an account at the beginning is cash alone, so that spot sells nothing before it has bought; fees are in

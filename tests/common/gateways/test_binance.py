@@ -579,6 +579,18 @@ def test_nothing_is_signed_before_the_time_is_known_and_no_order_waits_beyond_it
     assert not venue.call(lambda mode: [target for target in mode.targets if "signature" in target])
 
 
+def test_an_order_that_waits_for_the_time_can_be_withdrawn(venue, make, name):
+    gateway, far = make(name, venue.url), SystemClock().monotonic_ns() + 10**12
+    until(lambda: gateway.work() == [] and not gateway._spare.in_flight)
+    gateway._time.doubt(SystemClock().monotonic_ns())
+    gateway.submit(ORDER, far)
+    gateway.submit(RESTS._replace(client_id="x-2"))
+    gateway.withdraw()
+    events = heard(gateway, Acked)  # of the one that may leave at any time
+    assert [event.client_id for event in events if type(event) is Ended] == [ORDER.client_id]
+    assert venue.count("POST", f"{PATHS[name]}/order") == 1
+
+
 # ---- answers, one by one
 
 def reply(status: int, body: object = None, error: str = "", sent: bool = True, **headers: str) -> Reply:
