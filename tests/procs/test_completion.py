@@ -99,7 +99,8 @@ def test_a_real_bash_completes(environment):
 
 def test_names_of_commands_are_completed_without_importing_them(environment):
     program = ("import sys; from click.shell_completion import ShellComplete; from procs.cli import main\n"
-               f"print([one.value for one in ShellComplete(main, {{}}, 'alpha', '{VARIABLE}').get_completions([], 't')])\n"
+               f"complete = ShellComplete(main, {{}}, 'alpha', '{VARIABLE}')\n"
+               "print([one.value for one in complete.get_completions([], 't')])\n"
                "print(sorted({'numba', 'numpy', 'zmq', 'onnxruntime', 'procs.run'} & set(sys.modules)))")
     out = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=ROOT, env=environment)
     assert out.splitlines() == [str([name for name in COMMANDS if name.startswith("t")]), "[]"]

@@ -11,7 +11,8 @@ from common.watch.picture import ASCII, BLOCKS, RATES, Trails, bar, brief, pictu
 
 NUMBERS = dict.fromkeys(("frames", "rows", "dispatched", "invalid", "superseded", "gaps", "malformed", *RATES), 0)
 SYMBOL = {"name": "BTC-USD", "valid": True, "age_ms": 12.0, "stale": False, "bid": 64_000.5, "ask": 64_001.0,
-          "mid": 64_000.75, "spread_bps": 0.078, "bids": None, "asks": None, "qty": -0.25, "average_cost": 63_999.123456,
+          "mid": 64_000.75, "spread_bps": 0.078, "bids": None, "asks": None, "qty": -0.25,
+          "average_cost": 63_999.123456,
           "unrealised": -5.5, "realised": 2.0, "fees": 0.5, "p_up": None, "p_down": None, "predicted_ns": None}
 STAGE = {"name": "feature", "state": "ready", "pid": 7, "starts": 1, "errors": 0, "age_s": 0.1, "waiting_for": "",
          "note": "", "cpu": 0.25, "memory_mb": 170.0}
@@ -94,8 +95,8 @@ def test_states_and_nearness_are_told_in_words_and_signs_not_in_colour_alone():
     told["symbols"][0] |= {"stale": True}
     told["symbols"][1] |= {"valid": False, "bid": None, "unrealised": None}
     shown = text(told, selected="S2", paused=True)
-    for word in ("HALTED  by hand (by quant)", "waiting", "for the books ring", "gone", "3 errors", " stale", " invalid",
-                 "!gross_notional", "> S2", "PAUSED"):
+    for word in ("HALTED  by hand (by quant)", "waiting", "for the books ring", "gone", "3 errors", " stale",
+                 " invalid", "!gross_notional", "> S2", "PAUSED"):
         assert word in shown, word
     assert "!daily_loss" not in shown
 
