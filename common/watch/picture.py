@@ -19,6 +19,7 @@ ASCII = " .:-=+*#@"
 RATES = ("ticks", "predictions", "decisions", "orders", "fills", "skipped")
 NEAR = 0.8  #: share of a limit from which it is marked
 _TWO_COLUMNS = 78
+_WITH_TIME = 50  # a panel so wide tells when
 _TRAIL = 300
 _STATES = {"ready": GOOD, "waiting": WARN, "silent": BAD, "gone": BAD, "ACTIVE": GOOD, "HALTED": BAD, "ABSENT": BAD,
            "SILENT": BAD}
@@ -42,7 +43,7 @@ def picture(snapshot: Mapping[str, Any], trails: Trails, width: int, height: int
     lines = _header(snapshot, paused)
     left = height - len(lines)
     stages, latency = _stages(snapshot), lambda wide: _latency(snapshot, wide, blocks)
-    orders, limits = _orders(snapshot, selected), lambda wide: _limits(snapshot, wide, blocks)
+    limits = lambda wide: _limits(snapshot, wide, blocks)  # noqa: E731
     if width >= _TWO_COLUMNS:
         half = (width - 2) // 2
         rest = width - 2 - half
@@ -52,10 +53,11 @@ def picture(snapshot: Mapping[str, Any], trails: Trails, width: int, height: int
         lower = max(0, left - len(symbols) - upper)
         lines += _beside(stages[:upper], _stack(upper, rates, limits(rest)), half, upper)
         lines += symbols
-        lines += _beside(_stack(lower, latency(half), orders), _refusals(snapshot, rest), half, lower)
+        lines += _beside(_stack(lower, latency(half), _orders(snapshot, selected, half)),
+                         _refusals(snapshot, rest, lower), half, lower)
     else:
         parts = [_symbols(snapshot, selected, width, 8), _rates(snapshot, trails, width, blocks), stages,
-                 limits(width), _refusals(snapshot, width), latency(width), orders]
+                 limits(width), _refusals(snapshot, width, 12), latency(width), _orders(snapshot, selected, width)]
         lines += [line for part in parts for line in part]
     return [_cut(line, width) for line in lines[:height]]
 
@@ -125,12 +127,12 @@ def _heading(text: str, more: str = "") -> Line:
 
 
 def _stages(snapshot: Mapping[str, Any]) -> list[Line]:
-    lines = [_heading(f"{'STAGES':<12}{'':<9}{'cores':>5}{'MB':>6}{'starts':>7}")]
+    lines = [_heading(f"{'STAGES':<12}{'':<9}{'cores':>5}{'MB':>5}{'starts':>7}")]
     for stage in snapshot["stages"]:
         cores = "-" if stage["cpu"] is None else f"{stage['cpu']:.2f}"
         memory = "-" if stage["memory_mb"] is None else f"{stage['memory_mb']:.0f}"
         line: Line = [(f"{stage['name']:<12}", ""), (f"{stage['state']:<8} ", _STATES[stage["state"]]),
-                      (f"{cores:>5}{memory:>6}{stage['starts']:>7}", "")]
+                      (f"{cores:>5}{memory:>5}{stage['starts']:>7}", "")]
         if stage["errors"]:
             line.append((f" {stage['errors']} errors", BAD))
         note = f"for {stage['waiting_for']}" if stage["waiting_for"] else stage["note"]
@@ -141,12 +143,12 @@ def _stages(snapshot: Mapping[str, Any]) -> list[Line]:
 
 
 def _rates(snapshot: Mapping[str, Any], trails: Trails, width: int, blocks: str) -> list[Line]:
-    lines = [_heading(f"{'RATES':<12}{'per s':>9}{'in all':>13}")]
+    lines = [_heading(f"{'RATES':<11}{'per s':>7}{'in all':>12}")]
     for name in RATES:
         rate = snapshot["rates"].get(name)
-        lines.append([(f"{name:<12}{'-' if rate is None else f'{rate:,.0f}' if rate >= 10 else f'{rate:.1f}':>9}"
-                       f"{snapshot['numbers'][name]:>13,} ", ""),
-                      (sparkline(trails.rates[name], max(0, width - 35), blocks), GOOD)])
+        lines.append([(f"{name:<11}{'-' if rate is None else f'{rate:,.0f}' if rate >= 10 else f'{rate:.1f}':>7}"
+                       f"{snapshot['numbers'][name]:>12,} ", ""),
+                      (sparkline(trails.rates[name], max(0, width - 31), blocks), GOOD)])
     return lines
 
 
@@ -190,7 +192,9 @@ def _symbols(snapshot: Mapping[str, Any], selected: str, width: int, most: int) 
 
 
 def _latency(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]:
-    measured = {name: _measured(snapshot, name) for name in snapshot["latency_us"]}
+    # What matters most first: from a tick to what came of it; then the way there.
+    names = sorted(snapshot["latency_us"], key=lambda name: not name.startswith("tick_to"))
+    measured = {name: _measured(snapshot, name) for name in names}
     measured = {name: one for name, one in measured.items() if one["count"]}
     most = max((one["p99"] for one in measured.values()), default=0.0)
     room = max(0, width - 34)
@@ -202,27 +206,27 @@ def _latency(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]
     return lines
 
 
-def _orders(snapshot: Mapping[str, Any], selected: str) -> list[Line]:
+def _orders(snapshot: Mapping[str, Any], selected: str, width: int) -> list[Line]:
     numbers = snapshot["numbers"]
-    lines = [_heading("ORDERS", f"{numbers['working']} working, {numbers['unresolved']} without an answer"
-                                + (f"; of {selected}" if selected else ""))]
+    lines = [_heading(f"ORDERS{f' {selected}' if selected else ''}",
+                      f"{numbers['working']} working, {numbers['unresolved']} unknown")]
     for order in reversed(snapshot["orders"]):
         if not selected or order["symbol"] == selected:
             mood = BAD if order["state"] == State.REJECTED else WARN if order["state"] == State.UNKNOWN else ""
-            lines.append([(_clock(order["at_ns"]), DIM),
-                          (f" {order['side']:<4} {order['symbol']} {order['filled']:.6g}/{order['qty']:.6g}"
+            lines.append([(f"{_clock(order['at_ns'])} " if width >= _WITH_TIME else "", DIM),
+                          (f"{order['side']:<4} {order['symbol']} {order['filled']:.6g}/{order['qty']:.6g}"
                            f" @ {_price(order['price'])} ", ""), (order["state"], mood)])
     return lines
 
 
-def _refusals(snapshot: Mapping[str, Any], width: int) -> list[Line]:
+def _refusals(snapshot: Mapping[str, Any], width: int, height: int) -> list[Line]:
     counts = sorted(snapshot["refusals"].items(), key=lambda item: -item[1])
     latest = list(reversed(snapshot["recent_refusals"]))
-    lines = [_heading("REFUSED", "by reason; the latest: value/limit")]
-    lines += [[(f"{reason:<24}{count:>11,}", "")] for reason, count in counts[:5]]
+    lines = [_heading("REFUSED", "by reason; latest value/limit")]
+    lines += [[(f"{reason:<24}{count:>11,}", "")] for reason, count in counts[:max(2, min(8, height // 3))]]
     for one in latest:
         found = "" if one["value"] is None else f" {_figure(one['value'])}/{_figure(one['limit'])} {one['unit']}"
-        lines.append([(f"{_clock(one['at_ns'])} " if width >= 50 else "", DIM), (f"{one['symbol']} ", ""),
+        lines.append([(f"{_clock(one['at_ns'])} " if width >= _WITH_TIME else "", DIM), (f"{one['symbol']} ", ""),
                       (one["reason"], WARN), (found, "")])
     return lines
 

@@ -62,7 +62,7 @@ def test_it_fits_any_terminal(width, height, symbols, stages, chosen):
 def test_every_part_has_its_place_from_80_by_24_on(size):
     shown = text(snapshot(), *size)
     for word in ("demo", "vectrade", "paper", "ACTIVE", "STAGES", "RATES", "LIMITS", "SYMBOL", "S0", "LATENCY",
-                 "tick", "REFUSED", "RATE_SYMBOL", "ORDERS", "BUY", "ready", "12,345", "gross_notional", "90%",
+                 "tick to decision", "REFUSED", "RATE_SYMBOL", "ORDERS", "BUY", "ready", "12,345", "gross_notional", "90%",
                  "NOTIONAL_POSITION 26,500/25,000"):
         assert word in shown, word
 
@@ -79,8 +79,8 @@ def test_figures_stand_as_the_snapshot_has_them():
     shown = text(told)
     for word in ("64,000.5", "64,001", "-0.25", "-4.00", "63,999.123", "0.08",
                  "26,500/25,000 quote",
-                 "2 working, 1 without an answer", "0.25/0.5 @ 64,000 partly filled",
-                 "inference-3 ready     0.25   170"):
+                 "2 working, 1 unknown", "0.25/0.5 @ 64,000 partly filled",
+                 "inference-3 ready     0.25  170"):
         assert word in shown, word
     assert "100     900" in shown and "STATE_HALTED" in shown
     told["latency_us"]["ingest"]["now"]["count"] = 0  # nothing lately: of the whole life
