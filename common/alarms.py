@@ -46,7 +46,8 @@ class Alarms:
             return
         for alert in alerts:
             _log.log(logging.WARNING if alert.state == FIRING else logging.INFO, "alert %s %s: %s: %s", alert.state,
-                     alert.name, alert.subject, alert.what, extra={"alert": alert._asdict()})
+                     alert.name, alert.subject, alert.what,
+                     extra={"severity": alert.severity, "value": alert.value, "limit": alert.limit})
             for sink in self._sinks:
                 sink.put(payload(alert, self._config.instance.name))
         self._leave_word()

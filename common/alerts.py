@@ -24,6 +24,8 @@ _DRIFT_S, _LATENCY_S = 30.0, 10.0  # that these must hold: they come and go
 _LEAST_LATENCIES = 100  # behind a p99
 _NEAR = {"max_position_notional": "position", "max_gross_notional": "gross", "max_daily_loss": "day's loss",
          "max_drawdown": "drawdown"}
+#: a strategy that uses its room touches these all the time: only what stays there is told
+_TOUCHED, _TOUCHED_S = ("max_position_notional", "max_gross_notional"), 30.0
 
 
 class Finding(NamedTuple):
@@ -41,7 +43,7 @@ class Finding(NamedTuple):
 
 
 class Alert(NamedTuple):
-    """What is told. Times are Unix ns."""
+    """What is told. Times are Unix ns; `what`, `value` and `limit` of a resolved one are as it was last found."""
 
     name: str
     subject: str
@@ -200,7 +202,8 @@ def limits(seen: Seen, settings: Settings) -> Iterator[Finding]:
             subject = f"{limit['name']} {limit['symbol']}".strip()
             yield Finding("limit-near", subject, CRITICAL if limit["share"] >= 1 else WARNING,
                           f"the {_NEAR[limit['name']]} is {limit['share']:.0%} of its limit", limit["value"],
-                          limit["limit"], f"alpha position; risk.{limit['name']}", hold_s=settings.for_s)
+                          limit["limit"], f"alpha position; risk.{limit['name']}",
+                          hold_s=_TOUCHED_S if limit["name"] in _TOUCHED else settings.for_s)
 
 
 @_rule

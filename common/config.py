@@ -167,7 +167,7 @@ class Alerts:
     command: tuple[str, ...] = ()  #: program and arguments, no shell; gets the alert as JSON on standard input
     timeout_s: float = 10.0  #: of one attempt to tell
     for_s: float = 2.0  #: that a state must hold before it is told
-    clear_s: float = 5.0  #: that it must be over before that is told
+    clear_s: float = 30.0  #: that it must be over before that is told
     repeat_s: float = 3600.0  #: what goes on is told again after so long; 0: never
     silent_s: float = 3.0  #: a stage gives no sign of life
     restarts: int = 3  #: of a stage in restart_window_s are critical, one is a warning

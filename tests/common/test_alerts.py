@@ -120,6 +120,11 @@ def test_every_rule_and_every_alert_has_its_case():
     assert {expected[0] for _, expected in CASES.values()} == written and len(RULES) == 9
 
 
+def test_a_strategy_that_uses_its_room_is_not_told_of_every_time_it_touches_a_limit():
+    for name, hold_s in (("max_gross_notional", 30.0), ("max_position_notional", 30.0), ("max_daily_loss", 2.0)):
+        assert [one.hold_s for one in found({"limits": [near(name, 1.0)]})] == [hold_s]
+
+
 def test_what_is_stopped_in_order_is_nothing_wrong():
     assert found({"stages.1.state": "gone", "stages.1.starts": 2}, frozenset(["feature"])) == []
     assert found({"symbols.0.valid": False, "feeds.0.connected": False}, frozenset(["ingest"])) == []
