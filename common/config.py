@@ -157,6 +157,10 @@ class Executor:
 class Monitor:
     enabled: bool = True  #: workers tell the monitor what they predicted: drift, calibration, challenger
     sample_ms: float = 500.0  #: one prediction of a symbol and model in so much venue time is judged
+    page: bool = True  #: serve the page, /metrics, /healthz and /readyz
+    host: str = "127.0.0.1"  #: beyond loopback only with $ALPHA_MONITOR_TOKEN
+    port: int = 8766
+    refresh_ms: float = 250.0  #: between two updates of the page, while somebody looks
 
 
 @dataclass(frozen=True)
@@ -408,6 +412,8 @@ def _check(config: Config) -> None:
          f"use one of {', '.join(GATEWAYS)}")
     need(config.executor.paper_queue in ("risk-averse", "power"), "executor.paper_queue", config.executor.paper_queue,
          'use "risk-averse" or "power"')
+    need(config.monitor.refresh_ms >= 50, "monitor.refresh_ms", config.monitor.refresh_ms, "use 50 or more")
+    need(0 < config.monitor.port < 65536, "monitor.port", config.monitor.port, "use 1 to 65535")
     need(config.monitor.sample_ms >= 0, "monitor.sample_ms", config.monitor.sample_ms, "use 0 or more")
     for key, level in (("log.level", config.log.level), *((f"log.levels.{name}", level)
                                                           for name, level in config.log.levels.items())):

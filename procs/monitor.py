@@ -5,9 +5,11 @@
     in    rows ring     the row behind each prediction, against the model's training rows (common.drift)
     out   judged.jsonl  each prediction with its outcome (common.judged)
     out   alerts        what is wrong with the pipeline, to a command and a webhook (common.alarms)
+    out   the page      what the pipeline does now, /metrics, /healthz and /readyz, over HTTP (common.watch.server)
 
 Figures are those of one life of this process and stand in its telemetry, for `alpha status`; totals go on. It looks on
 and disturbs nothing: it runs when a core has nothing else to do, and what it does not take in time is counted as lost.
+The page is served in a thread of its own, from the beginning, and no error of it ends the judging.
 """
 
 import logging
@@ -36,10 +38,13 @@ from common.placement import step_back
 from common.ring import Books, Rows
 from common.stage import SUPERVISED, Stage, exit_on_error, run
 from common.telemetry import Telemetry
+from common.watch import server
+from common.watch.access import ENV_TOKEN, Access
+from common.watch.server import Server
 from common.wire import Prediction, decode
 
 COUNTERS = ("received", "judged", "unmoved", "lost", "pending", "thinned", "unknown_model", "drift_rows",
-            "drift_missed", "journaled", "journal_errors")
+            "drift_missed", "journaled", "journal_errors", *server.COUNTERS)
 
 _TURN_NS = 250_000_000
 _TELL_NS = 1_000_000_000
@@ -92,7 +97,8 @@ class Judge:
 
 
 class Monitor(Stage):
-    """`inbox` receives predictions. `books_source` and `rows_source` attach to the rings, or hand out private ones."""
+    """`inbox` receives predictions. `books_source` and `rows_source` attach to the rings, or hand out private ones.
+    `page`, where there is one, is closed at the end."""
 
     name = "monitor"
 
@@ -104,6 +110,8 @@ class Monitor(Stage):
         self._step_ns = int(config.monitor.sample_ms * 1e6)
         self._journal = Journal(config.state_dir)
         self._alarms = alarms
+        self.newest: dict[int, Prediction] = {}  #: symbol -> what the model that trades said last, as far as is told
+        self.page: Server | None = None
         self.books: Books | None = None
         self.rows: Rows | None = None
         self.outcomes: Outcomes | None = None
@@ -152,6 +160,8 @@ class Monitor(Stage):
         self._journal.close()
         if self._alarms is not None:
             self._alarms.close()
+        if self.page is not None:
+            self.page.close()
 
     def _hear(self, prediction: Prediction) -> None:
         telemetry = self._telemetry
@@ -159,6 +169,8 @@ class Monitor(Stage):
         if judge is None:
             telemetry.add("unknown_model")
             return
+        if prediction.model == self.live:
+            self.newest[prediction.symbol] = prediction
         if self._step_ns:
             # Workers sample each for itself: of several the first counts, and the same row for both models. Venue time
             # may go back, by a little between workers and by much for good.
@@ -342,11 +354,17 @@ def monitor(path: str | None) -> None:
     Memory    reads the books ring and the rows ring.
     Files     writes judged.jsonl in the state folder: each prediction with its outcome; alerts.json: what is firing.
     Tells     alerts, to [alerts] command and to $ALPHA_ALERTS_WEBHOOK.
-    Shows     alpha status, section `models`; alpha alerts
+    Shows     alpha status, section `models`; alpha alerts; a page at http://127.0.0.1:8766/, and /metrics, /healthz and
+              /readyz there
 
     Of each model: Brier score beside that of always saying the base rate, log loss, calibration, hit rate, correlation
     with the move, and the columns that look least as in training. A challenger (inference.shadow) is compared with the
     model that trades on the rows that both predicted.
+
+    The page shows books, probabilities, orders, latency, limits and health as they are now. $ALPHA_MONITOR_TOKEN, 16
+    characters or more, gives it buttons: halt, reduce, flatten, resume; open /#token=TOKEN once. Without it nobody can
+    act, and beyond loopback (monitor.host) nothing is served without it. A scraper sends `Authorization: Bearer TOKEN`
+    there.
 
     Starts in any order: it waits for the books ring. It runs when a core is idle, and takes none from the stages. With
     monitor.enabled = false it ends at once, with exit code 0.
@@ -369,4 +387,11 @@ def monitor(path: str | None) -> None:
 def _build(config: Config, network: Network, telemetry: Telemetry) -> Monitor:
     step_back()
     clock = SystemClock()
-    return Monitor(config, clock, telemetry, network.pull("judged"), alarms=Alarms(config, clock, configured(config)))
+    monitor = Monitor(config, clock, telemetry, network.pull("judged"),
+                      alarms=Alarms(config, clock, configured(config)))
+    if config.monitor.page:
+        monitor.page = Server(config, Access(config.monitor.host, os.environ.get(ENV_TOKEN, "")), telemetry,
+                              monitor.newest)
+        monitor.page.start()
+        _log.info("the page is at %s", monitor.page.url)
+    return monitor

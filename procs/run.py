@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from common.locks import lock_file, private_folder
 from common.log_files import last_words
 from common.overview import Overview, words
 from common.stage import exit_on_error
+from common.watch.access import ENV_TOKEN, Access, address, is_loopback
 
 ROOT = Path(__file__).resolve().parent.parent
 _START_LIMIT_S = 120.0
@@ -68,6 +70,10 @@ def run(path: str | None, seconds: float | None, summary: str | None, captures: 
     Reads the configuration and supervisord.conf, which lists the stages. Writes logs into the state folder
     (.alpha/log), and what the stages write: journal, recordings of faults, judged predictions. Stops cleanly on Ctrl-C
     and on SIGTERM, and leaves nothing in shared memory.
+
+    A page shows it all: http://127.0.0.1:8766/ unless monitor.host and monitor.port say otherwise. Its buttons take a
+    token: $ALPHA_MONITOR_TOKEN, or one that is made up for this run and told once, with the address, where standard
+    error is a terminal. It is kept nowhere else.
 
     \b
     Examples
@@ -115,6 +121,8 @@ class Session:
                        *(f"inference-{k}" for k in range(config.inference.workers)), "executor"]
         self._stopping = False
         self._lively = sys.stderr.isatty()
+        self._page = config.monitor.enabled and config.monitor.page
+        self._made = ""  # a token of this run's own
         self._control = config.run_dir / "supervisor.sock"
 
     def go(self, seconds: float | None, summary: str | None, as_json: bool) -> None:
@@ -168,16 +176,15 @@ class Session:
         if held:
             raise ResourceError("a stage of this instance runs already", where=", ".join(held),
                                 remedy="stop it, or choose another instance.name")
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.exchange.host, settings.exchange.port))
-            except OSError as error:
-                raise ResourceError("the port of the loopback exchange is taken",
-                                    where=f"{settings.exchange.host}:{settings.exchange.port}: {error.strerror}",
-                                    remedy="stop what listens there, or set ALPHA_EXCHANGE__PORT with "
-                                           "ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and "
-                                           "ALPHA_EXECUTOR__BASE_URL") from None
+        _refuse_taken(settings.exchange.host, settings.exchange.port, "the port of the loopback exchange is taken",
+                      "ALPHA_EXCHANGE__PORT with ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and "
+                      "ALPHA_EXECUTOR__BASE_URL")
+        if self._page:
+            host, port = settings.monitor.host, settings.monitor.port
+            _refuse_taken(host, port, "the port of the monitor's page is taken", "ALPHA_MONITOR__PORT")
+            if self._lively and is_loopback(host) and not self.environment.get(ENV_TOKEN):
+                self._made = self.environment[ENV_TOKEN] = secrets.token_urlsafe(24)
+            Access(host, self.environment.get(ENV_TOKEN, ""))  # what the monitor would refuse, it says here
 
     def _check_model(self) -> subprocess.Popen:
         """Begins to load the model in a process of its own, beside the stages that start: a wrong one is told in
@@ -218,6 +225,7 @@ class Session:
             waiting = [name for name in self.stages if not self.overview.ready(name)]
             if not waiting:
                 self._say(f"ready: {', '.join(self.stages)}")
+                self._tell_address()
                 return
             self._say("starting: " + ", ".join(f"{name} ({self._waits(name)})" for name in waiting), passing=True)
             failed = self._failed(waiting)
@@ -226,6 +234,12 @@ class Session:
                                     where=self._last_words(failed or waiting[0]),
                                     remedy=f"alpha logs {failed or waiting[0]}")
             time.sleep(0.05)
+
+    def _tell_address(self) -> None:
+        """Where the page is, with the token that was made up; one that the user has set is not repeated."""
+        if self._page:
+            where = address(self.config.monitor.host, self.config.monitor.port)
+            self._say(f"page: {where}{f'#token={self._made}' if self._made else ''}")
 
     def _waits(self, stage: str) -> str:
         telemetry = self.overview.stages.get(stage)
@@ -297,6 +311,18 @@ class Session:
                 **self.overview.summary(), **self.overview.judged(), "shm_leaked": len(left), "leaked": left,
                 "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
                             "system": platform.platform(), "processor": _processor()}}
+
+
+def _refuse_taken(host: str, port: int, what: str, keys: str) -> None:
+    """ResourceError where `port` cannot be had."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise ResourceError(what, where=f"{host}:{port}: {error.strerror}",
+                            remedy=f"stop what listens there, or set {keys}") from None
 
 
 def render(text: str, config: Config, source: Path) -> str:

@@ -29,7 +29,7 @@ def environment(instance: str, state_dir: Path, run_dir: Path, **more: str) -> d
     return {**os.environ, "ALPHA_INSTANCE__NAME": instance, "ALPHA_INSTANCE__STATE_DIR": str(state_dir),
             "ALPHA_INSTANCE__RUN_DIR": str(run_dir), "ALPHA_EXCHANGE__PORT": str(port),
             "ALPHA_MARKET__WS_URL": f"ws://{address}", "ALPHA_MARKET__REST_URL": f"http://{address}",
-            "ALPHA_EXECUTOR__BASE_URL": f"http://{address}", **more}
+            "ALPHA_EXECUTOR__BASE_URL": f"http://{address}", "ALPHA_MONITOR__PAGE": "false", **more}
 
 
 def command(*arguments: str, env: dict[str, str], **more) -> subprocess.Popen:

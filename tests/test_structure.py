@@ -20,7 +20,7 @@ PURE = {"alerts", "backoff", "backtest_report", "book", "calibration", "capture_
         "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds", "journal_log", "labels",
         "layout", "ledger", "log_lines", "market", "matching", "orders", "outcomes", "player", "positions",
         "queue_model", "reconciliation", "repeats", "risk", "scan", "signing", "sizing", "skew", "synthetic",
-        "tap_rates", "tap_records", "today", "watch/health", "wire"}
+        "tap_rates", "tap_records", "today", "watch/access", "watch/health", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
 IMPURE = {"socket", "ssl", "time", "asyncio", "threading", "subprocess", "sqlite3", "zmq", "pathlib"}

@@ -200,6 +200,12 @@ STAGES: dict[str, dict[str, Declared]] = {
         "drift_missed": _counter("Rows that were gone when they were to be compared"),
         "journaled": _counter("Judged predictions written down"),
         "journal_errors": _counter("Attempts to write judged predictions down that failed"),
+        "page_clients": _gauge("Pages that are open"),
+        "page_snapshots": _counter("Snapshots taken for pages"),
+        "page_skipped": _counter("Snapshots that a page did not get, because a newer one was there"),
+        "page_requests": _counter("Requests to the server of the page"),
+        "page_denied": _counter("Requests and controls that were refused: by name, origin, or for want of the token"),
+        "page_errors": _counter("Errors of the page's server"),
     },
 }
 

@@ -127,28 +127,25 @@ class Snapshots:
             "journal": {"path": self._file[0], "error": self._journal_error},
         }
 
-    def history(self, seconds: float = 120.0, points: int = 240) -> dict[str, list[tuple[int, float]]]:
-        """Of each symbol (Unix ns, mid) over the last so many seconds, as far as the ring reaches back, at most
-        `points`: evenly chosen, the newest among them. Invalid books and empty sides are left out. About 1 ms each."""
-        books, found = self._books, {}
-        if books is None:
-            return {}
-        offset, oldest = time.time_ns() - time.monotonic_ns(), time.monotonic_ns() - round(seconds * 1e9)
-        for index, name in enumerate(books.symbols):
-            # The ring goes round: what its writer overtook meanwhile has another sequence in it, and is left out.
-            head = int(books.heads[index])
-            first = max(1, head - books.capacity + 1 + books.capacity // 16)
-            seqs = np.arange(first, head + 1)
-            slots, table = seqs & (books.capacity - 1), books.ticks[index]
-            flags, received, bid, ask, found_seqs = (table[slots, column] for column in (
-                layout.FLAGS, layout.RECV_NS, layout.BID_PX, layout.ASK_PX, layout.SEQ))  # what was read, then its seq
-            usable = (found_seqs == seqs) & (received >= oldest) & (flags & layout.FLAG_VALID != 0) & (0 < bid) & (
-                bid < ask)
-            chosen = np.flatnonzero(usable)
-            chosen = chosen[np.unique(np.linspace(len(chosen) - 1, 0, min(points, len(chosen))).astype(int))]
-            found[name] = list(zip((received[chosen] + offset).tolist(),
-                                   ((bid[chosen] + ask[chosen]) / 2 / SCALE).tolist()))
-        return found
+    def history(self, symbol: str, seconds: float = 120.0, points: int = 240) -> list[tuple[int, float]]:
+        """(Unix ns, mid) of a symbol over the last so many seconds, as far as the ring reaches back, at most `points`:
+        evenly chosen, the newest among them. Invalid books and empty sides are left out. About 1 ms."""
+        books = self._books
+        if books is None or symbol not in books.symbols:
+            return []
+        now, offset = time.monotonic_ns(), time.time_ns() - time.monotonic_ns()
+        # The ring goes round: what its writer overtook meanwhile has another sequence in it, and is left out.
+        index = books.symbols.index(symbol)
+        head = int(books.heads[index])
+        seqs = np.arange(max(1, head - books.capacity + 1), head + 1)
+        slots, table = seqs & (books.capacity - 1), books.ticks[index]
+        flags, received, bid, ask, found = (table[slots, column] for column in (
+            layout.FLAGS, layout.RECV_NS, layout.BID_PX, layout.ASK_PX, layout.SEQ))  # what was read, then its seq
+        usable = (found == seqs) & (received >= now - seconds * 1e9) & (flags & layout.FLAG_VALID != 0) & (0 < bid) & (
+            bid < ask)
+        chosen = np.flatnonzero(usable)
+        chosen = chosen[np.unique(np.linspace(len(chosen) - 1, 0, min(points, len(chosen))).astype(int))]
+        return list(zip((received[chosen] + offset).tolist(), ((bid[chosen] + ask[chosen]) / 2 / SCALE).tolist()))
 
     def close(self) -> None:
         """Let go of the journal; blocks need nothing."""

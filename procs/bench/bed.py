@@ -61,7 +61,7 @@ class Bed:
         overrides = {
             "INSTANCE__NAME": instance, "INSTANCE__RUN_DIR": str(folder / "run"),
             "INSTANCE__STATE_DIR": str(folder / "state"), "MARKET__VENUE": "vectrade", "MARKET__LIVE": False,
-            "EXECUTOR__GATEWAY": "paper", "LOG__LEVEL": "warning", **settings}
+            "EXECUTOR__GATEWAY": "paper", "MONITOR__PAGE": False, "LOG__LEVEL": "warning", **settings}
         (folder / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self._config_path:

@@ -213,16 +213,16 @@ def test_only_the_books_that_are_asked_for_are_told_in_full(config):
 
 def test_history_is_what_the_ring_still_has_of_valid_books(config):
     watched = Snapshots(config)
-    assert watched.history() == {}
+    assert watched.history("A") == []
     books, now = Books.create(config.instance.name, ["A"], 1024), time.monotonic_ns()
     write_ticks(books, 0, 3000, now_ns=now)
     write_ticks(books, 0, 1, flags=0, now_ns=now)
     taken(watched)
-    found = watched.history(points=50)["A"]
+    found = watched.history("A", points=50)
     assert 45 <= len(found) <= 50 and len(set(found)) > 1
     assert found[-1][1] == (books.read(0, 3000)[16] + books.read(0, 3000)[36]) / 2 / SCALE  # the newest valid one
     assert abs(found[-1][0] - time.time_ns()) < 60e9
-    assert watched.history(seconds=0.0) == {"A": []}
+    assert watched.history("A", seconds=0.0) == watched.history("B") == []
     books.close()
 
 
