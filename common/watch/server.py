@@ -60,6 +60,7 @@ MOST_CLIENTS = 32
 _MOST_BYTES = 4096  # of a message to us
 _LONGEST_WHY = 200
 _COLLECT_S = 30.0
+_REFUSED_S = 0.5
 _log = logging.getLogger("monitor")
 
 
@@ -255,14 +256,15 @@ class Server:
         if not self._access.knows(said.get("token")):
             self._telemetry.add("page_denied")
             _log.warning("a control was refused: the token is wrong")
-            await asyncio.sleep(0.5)  # nobody guesses fast
+            await asyncio.sleep(_REFUSED_S)  # nobody guesses fast
             return controls.Done(False, "refused: the token is wrong")
         if what not in controls.ACTIONS or said.get("confirm") != what:
             return controls.Done(False, "refused: not confirmed")
         why = why.strip()[:_LONGEST_WHY] if isinstance(why, str) else ""
         async with self._acting:
             try:
-                done = await asyncio.to_thread(controls.act, self._config, what, why or "from the page", "page")
+                done = await asyncio.to_thread(controls.act, self._config, what, why or "from the page", "page",
+                                               controls.PATIENCE_S)
             except AlphaError as error:
                 done = controls.Done(False, str(error))
         _log.warning("%s, from the page: %s", what, done.text)

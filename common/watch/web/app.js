@@ -82,10 +82,11 @@ function number(value, digits = 0, sign = false) {
   }
   return formats.get(key).format(value);
 }
-/** With as many decimals as it needs, at least two. */
-function price(value) {
+/** With as many decimals as it needs, at least two; `about`: no more than a price of that size is told from another by. */
+function price(value, about = false) {
   if (value === null || value === undefined) return "–";
-  return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 8 });
+  const most = !about ? 8 : Math.abs(value) >= 100 ? 2 : Math.abs(value) >= 1 ? 4 : 8;
+  return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: most });
 }
 const quantity = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 8 });
 const short = (value) => Math.abs(value) >= 100 ? number(value) : Math.abs(value) >= 1 ? number(value, 1)
@@ -101,7 +102,7 @@ function announce(text) {
 // ---- state
 
 const state = {
-  hello: null, last: null, heard: 0, chosen: recall(SYMBOL), series: new Map(), profit: [], marks: { orders: [], fills: [] },
+  hello: null, last: null, heard: 0, chosen: recall(SYMBOL), series: new Map(), profit: [], orders: new Map(), fills: new Map(),
   link: "connecting", instance: null, waiting: new Map(), asked: 0,
 };
 const charts = new Charts(document);
@@ -168,7 +169,8 @@ function hear(message) {
     opened = true;
     patience = 250;
     state.hello = message;
-    if (state.instance !== message.instance) { state.series.clear(); state.profit = []; }
+    if (state.instance !== message.instance) for (const kept of [state.series, state.orders, state.fills]) kept.clear();
+    if (state.instance !== message.instance) state.profit = [];
     state.instance = message.instance;
     state.watching = null;
     dress();
@@ -250,6 +252,13 @@ function collect(now) {
     found.p.push(usable && moves > 0 && at - one.predicted_ns / 1e6 < 10_000 ? one.p_up / moves : null);
     trim(found, at);
   }
+  for (const [kept, rows] of [[state.orders, now.orders], [state.fills, now.fills]]) {
+    for (const row of rows) kept.set(row.id, row);
+    for (const [id, row] of kept) { // the oldest come first
+      if (at - row.at_ns / 1e6 <= KEEP_MS) break;
+      kept.delete(id);
+    }
+  }
   state.profit.push([at, now.numbers.pnl, now.numbers.exposure]);
   while (state.profit.length && at - state.profit[0][0] > KEEP_MS) state.profit.shift();
 }
@@ -288,7 +297,7 @@ function show(now) {
   refusals(now);
   models(now);
   const chosen = now.symbols.find((one) => one.name === state.chosen);
-  charts.show(now, chosen, chosen && serie(chosen.name), state.profit);
+  charts.show(now, chosen, chosen && serie(chosen.name), state);
   notes(now, chosen);
 }
 
@@ -361,7 +370,7 @@ function markets(now) {
     put(to[3], one.spread_bps === null ? "–" : `${number(one.spread_bps, 2)} bps`);
     put(to[4], moves > 0 ? number(one.p_up / moves, 3) : "–");
     put(to[5], one.qty === null ? "–" : quantity(one.qty));
-    put(to[6], price(one.average_cost));
+    put(to[6], price(one.average_cost, true));
     put(to[7], one.unrealised === null ? "–" : number(one.unrealised, 2, true));
     const [kind, word] = one.mid === null && !one.valid ? ["bad", "no book"] : !one.valid ? ["bad", "invalid"] : one.stale ? ["warn", `old, ${number(one.age_ms / 1000, 1)} s`] : ["good", "valid"];
     mark(to[8].firstChild, "kind", kind);
@@ -430,7 +439,7 @@ function limits(now) {
     const used = to[4].firstChild, className = kind ? "state" : "";
     if (used.className !== className) used.className = className;
     if (kind) mark(used, "kind", kind); else delete used.dataset.kind;
-    put(used, `${number(one.share * 100)} %${kind === "bad" ? " reached" : ""}`);
+    put(used, `${number(Math.floor(one.share * 100))} %${kind === "bad" ? " reached" : ""}`);
   }, "No limits known yet");
 }
 

@@ -49,11 +49,11 @@ export class Charts {
     this.#drawn.clear();
   }
 
-  show(now, chosen, series, profit) {
+  show(now, chosen, series, { profit, orders, fills }) {
     if (!this.#ready) return;
     const at = now.at_ns / 1e6;
     this.#draw("chart-depth", 400, () => chosen?.bids ? this.#depth(chosen) : null);
-    this.#draw("chart-price", 500, () => series ? this.#price(now, chosen, series, at) : null);
+    this.#draw("chart-price", 500, () => series ? this.#price(chosen, series, [...orders.values()], [...fills.values()], at) : null);
     this.#draw("chart-probability", 500, () => series ? this.#probability(now, series, at) : null);
     this.#draw("chart-profit", 1000, () => this.#profit(profit, at));
     this.#draw("chart-calibration", 2000, () => this.#calibration(now));
@@ -103,18 +103,18 @@ export class Charts {
       { text, x, xanchor, xref: "paper", y: 1, yanchor: "top", yref: "paper", showarrow: false, font: { color, size: 12 } }));
     return {
       data: [side(bids, "bid", c.blue, c["blue-fill"]), side(asks, "asked", c.orange, c["orange-fill"])],
-      layout: { shapes, annotations: notes, xaxis: { nticks: 5, range: one.mid === null ? undefined : [one.mid - width * 1.02, one.mid + width * 1.02], showgrid: false },
+      layout: { shapes, annotations: notes, xaxis: { nticks: 5, tickformat: ",.7~g", range: one.mid === null ? undefined : [one.mid - width * 1.02, one.mid + width * 1.02], showgrid: false },
         yaxis: { rangemode: "tozero", nticks: 5 } },
     };
   }
 
-  #price(now, one, series, at) {
+  #price(one, series, orders, fills, at) {
     const c = this.#colours, { x, y } = joined(series.t, series.mid, at);
     const mine = (rows) => rows.filter((row) => row.symbol === one.name && at - row.at_ns / 1e6 < SHOWN_MS);
-    const open = mine(now.orders).filter((row) => !row.filled), marks = [];
+    const open = mine(orders).filter((row) => !row.filled), marks = [];
     for (const [rows, side, symbol, color] of [
       [open, "BUY", "triangle-up-open", c.soft], [open, "SELL", "triangle-down-open", c.soft],
-      [mine(now.fills), "BUY", "triangle-up", c.blue], [mine(now.fills), "SELL", "triangle-down", c.orange]]) {
+      [mine(fills), "BUY", "triangle-up", c.blue], [mine(fills), "SELL", "triangle-down", c.orange]]) {
       const some = rows.filter((row) => row.side === side);
       marks.push({
         x: some.map((row) => local(row.at_ns / 1e6)), y: some.map((row) => row.price), mode: "markers", type: "scatter",
@@ -147,7 +147,7 @@ export class Charts {
         { x, y: profit.map(([, pnl]) => pnl), mode: "lines", type: "scatter", line: { color: c.blue, width: 2 }, hovertemplate: "profit %{y:,.2f}<extra></extra>" },
       ],
       layout: { xaxis: this.#time(at), margin: { l: 52, r: 52 }, annotations: [label("profit ―", 0.02, "left", c.blue), label("exposure ┄", 0.98, "right", c.orange)],
-        yaxis: { nticks: 5, tickformat: "~s" }, yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", nticks: 5, tickformat: "~s", showgrid: false } },
+        yaxis: { nticks: 5, tickformat: ",.6~g" }, yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", nticks: 4, tickformat: ".3~s", showgrid: false } },
     };
   }
 

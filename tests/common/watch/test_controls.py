@@ -1,0 +1,70 @@
+"""What the page may do, and that what it tells is what happened."""
+
+import threading
+import time
+
+import pytest
+
+from common import config as settings
+from common import killswitch
+from common.risk import ACTIVE, FLATTENING, REDUCING
+from common.telemetry import Telemetry
+from common.watch.controls import ACTIONS, act
+from tests.waiting import until
+
+
+@pytest.fixture
+def config(instance, tmp_path, run_dir):
+    return settings.load(None, {"ALPHA_INSTANCE__NAME": instance, "ALPHA_INSTANCE__STATE_DIR": str(tmp_path),
+                                "ALPHA_INSTANCE__RUN_DIR": str(run_dir), "ALPHA_EXECUTOR__GATEWAY": "paper"})
+
+
+class Executor:
+    """Follows the kill switch as the executor does, and no more."""
+
+    def __init__(self, config) -> None:
+        self.telemetry = Telemetry.create(config.instance.name, "executor", ("halted", "reducing"))
+        self._folder, self._ending = config.state_dir, False
+        self._thread = threading.Thread(target=self._follow)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        while not self._ending:
+            reduction = killswitch.reduction(self._folder)
+            self.telemetry.set("halted", int(killswitch.present(self._folder / killswitch.FILE)))
+            self.telemetry.set("reducing", ACTIVE if reduction is None else
+                               FLATTENING if reduction.flatten else REDUCING)
+            self.telemetry.set("heartbeat_ns", time.monotonic_ns())
+            self.telemetry.set("ready", 1)
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        self._ending = True
+        self._thread.join()
+        self.telemetry.close()
+
+
+def test_each_action_sets_the_switch_and_is_confirmed_by_the_executor(config):
+    executor = Executor(config)
+    try:
+        until(lambda: executor.telemetry.get("ready"))
+        done = act(config, "halt", "looks wrong", "page", 20.0)
+        assert done.ok and done.text == "halted: looks wrong (by page)"
+        assert killswitch.state(config.state_dir).why == "looks wrong" and executor.telemetry.get("halted")
+        assert act(config, "resume", "", "page", 20.0) == (True, "lifted: looks wrong (by page)")
+        assert killswitch.state(config.state_dir) is None
+        assert act(config, "reduce", "wind down", "page", 20.0).text == "reducing: wind down (by page)"
+        assert act(config, "flatten", "now", "page", 20.0).text == "flattening: wind down (by page)"
+        assert killswitch.reduction(config.state_dir).flatten
+        assert act(config, "resume", "", "page", 20.0).ok and killswitch.reduction(config.state_dir) is None
+        assert act(config, "resume", "", "page", 20.0) == (True, "nothing was halted")
+    finally:
+        executor.close()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_nobody_confirms_is_told_as_such_and_the_switch_is_set_all_the_same(config, action):
+    done = act(config, action, "x", "page", 0.0)
+    assert not done.ok and ("no executor confirms it" in done.text or "does not confirm" in done.text)
+    assert (killswitch.state(config.state_dir) is not None) == (action == "halt")
+    assert (killswitch.reduction(config.state_dir) is not None) == (action in ("reduce", "flatten"))
