@@ -59,6 +59,7 @@ CHARTS = "/plotly.min.js"
 MOST_CLIENTS = 32
 _MOST_BYTES = 4096  # of a message to us
 _LONGEST_WHY = 200
+_ON_THE_WAY = 128 * 1024  # bytes to a client that does not read: a few snapshots, soon old
 _COLLECT_S = 30.0
 _REFUSED_S = 0.5
 _log = logging.getLogger("monitor")
@@ -337,6 +338,7 @@ def bind(host: str, port: int) -> socket.socket:
                             remedy="name an address of this machine") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_THE_WAY)  # of what it accepts, too
         listening.bind(address)
         listening.listen(64)
         listening.setblocking(False)

@@ -92,7 +92,14 @@ const quantity = (value) => value.toLocaleString("en-US", { maximumFractionDigit
 const short = (value) => Math.abs(value) >= 100 ? number(value) : Math.abs(value) >= 1 ? number(value, 1)
   : value === 0 ? "0" : number(value, 3);
 const clock = (ns) => new Date(ns / 1e6).toTimeString().slice(0, 8);
-const millis = (ns) => `${clock(ns)}.${String(Math.floor(ns / 1e6) % 1000).padStart(3, "0")}`;
+
+/** A time of day, to the millisecond where there is room for it. */
+function when(cell, ns) {
+  if (!cell.firstChild) cell.append(make("span"), make("span", "wide"));
+  put(cell.firstChild, clock(ns));
+  put(cell.lastChild, `.${String(Math.floor(ns / 1e6) % 1000).padStart(3, "0")}`);
+}
+
 const micro = (us) => us >= 100 ? number(us) : number(us, 1);
 
 function announce(text) {
@@ -334,7 +341,7 @@ function tiles(now) {
     ["Decisions", `${rate("decisions")}/s`, `${number(n.decisions)} in all`],
     ["Orders", number(n.orders), `${number(n.working)} working, ${number(n.unresolved)} unresolved`],
     ["Fills", number(n.fills), `fees ${number(n.fees, 2)}`],
-    ["Profit", number(n.pnl, 2, true), `realised ${number(n.realised, 2, true)}, unrealised ${number(n.unrealised, 2, true)}`],
+    ["Profit", number(n.pnl, 2, true), `closed ${number(n.realised, 0, true)}, open ${number(n.unrealised, 0, true)}`],
     ["Exposure", number(n.exposure), `net ${number(n.position, 0, true)}`],
   ];
   rows($("tiles"), items, (item) => item[0], ([name]) => make("div", "", make("dt", "", name), make("dd", "figure"), make("dd", "more")),
@@ -494,7 +501,7 @@ function fills(now) {
     return row;
   }, (row, one) => {
     const to = row.children;
-    put(to[0], millis(one.at_ns));
+    when(to[0], one.at_ns);
     put(to[1], one.symbol);
     side(to[2], one.side);
     put(to[3], quantity(one.qty));
@@ -507,13 +514,13 @@ const ENDS = { filled: "good", rejected: "bad", unknown: "bad" };
 
 function orders(now) {
   rows($("orders"), now.orders.slice(-12).reverse(), (one) => one.id, (one) => {
-    const row = cells("dim", "", "side", "n", "n", "break")();
+    const row = cells("dim", "", "side", "n", "n wide", "break")();
     row.dataset.id = one.id;
     row.children[5].append(make("span", "state"), make("small"));
     return row;
   }, (row, one) => {
     const to = row.children;
-    put(to[0], millis(one.at_ns));
+    when(to[0], one.at_ns);
     put(to[1], one.symbol);
     side(to[2], one.side);
     put(to[3], one.filled && one.filled !== one.qty ? `${quantity(one.filled)} of ${quantity(one.qty)}` : quantity(one.qty));
@@ -527,9 +534,9 @@ function orders(now) {
 function refusals(now) {
   const counts = Object.entries(now.refusals).sort((a, b) => b[1] - a[1]);
   rows($("refusal-counts"), counts, ([name]) => name, ([name]) => make("li", "", `${name} `, make("b")), (row, [, count]) => put(row.lastChild, number(count)));
-  rows($("refusals"), now.recent_refusals.slice(-10).reverse(), (one) => `${one.at_ns >> 0} ${one.at_ns} ${one.symbol} ${one.reason}`, cells("dim", "", "break", "n", "n"), (row, one) => {
+  rows($("refusals"), now.recent_refusals.slice(-10).reverse(), (one) => `${one.at_ns} ${one.symbol} ${one.reason}`, cells("dim", "", "break", "n", "n"), (row, one) => {
     const to = row.children, unit = one.unit && one.unit !== "quote" ? ` ${one.unit}` : "";
-    put(to[0], millis(one.at_ns));
+    when(to[0], one.at_ns);
     put(to[1], one.symbol);
     put(to[2], one.reason);
     put(to[3], one.value === null ? "" : `${short(one.value)}${unit}`);

@@ -104,7 +104,7 @@ export class Charts {
     return {
       data: [side(bids, "bid", c.blue, c["blue-fill"]), side(asks, "asked", c.orange, c["orange-fill"])],
       layout: { shapes, annotations: notes, xaxis: { nticks: 5, tickformat: ",.7~g", range: one.mid === null ? undefined : [one.mid - width * 1.02, one.mid + width * 1.02], showgrid: false },
-        yaxis: { rangemode: "tozero", nticks: 5 } },
+        yaxis: { range: [0, 1.16 * Math.max(1e-8, ...[bids, asks].map((levels) => levels.at(-1)?.[1] ?? 0))], nticks: 5 } },
     };
   }
 
@@ -146,7 +146,7 @@ export class Charts {
         { x, y: profit.map(([, , exposure]) => exposure), yaxis: "y2", mode: "lines", type: "scatter", line: { color: c.orange, width: 1.4, dash: "dot" }, hovertemplate: "exposure %{y:,.0f}<extra></extra>" },
         { x, y: profit.map(([, pnl]) => pnl), mode: "lines", type: "scatter", line: { color: c.blue, width: 2 }, hovertemplate: "profit %{y:,.2f}<extra></extra>" },
       ],
-      layout: { xaxis: this.#time(at), margin: { l: 52, r: 52 }, annotations: [label("profit ―", 0.02, "left", c.blue), label("exposure ┄", 0.98, "right", c.orange)],
+      layout: { xaxis: { ...this.#time(at), nticks: 4, range: [Math.min(x[0] ?? local(at), local(at - 20_000)), local(at + 1000)] }, margin: { l: 52, r: 52 }, annotations: [label("profit ―", 0.02, "left", c.blue), label("exposure ┄", 0.98, "right", c.orange)],
         yaxis: { nticks: 5, tickformat: ",.6~g" }, yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", nticks: 4, tickformat: ".3~s", showgrid: false } },
     };
   }

@@ -275,7 +275,8 @@ def test_what_is_not_understood_ends_that_connection_alone(start, message):
 
 def test_garbage_instead_of_http_is_no_error_of_ours(start):
     server, telemetry = start()
-    for garbage in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9\r\n\r\n", b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+    for garbage in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9\r\n\r\n",
+                    b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
             raw.sendall(garbage)
             raw.shutdown(socket.SHUT_WR)
