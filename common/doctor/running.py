@@ -124,6 +124,8 @@ def look_ports(patient: Patient) -> list[Port]:
     config = patient.config
     wanted = {"exchange": (config.exchange.host, config.exchange.port, "set ALPHA_EXCHANGE__PORT with "
                            "ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and ALPHA_EXECUTOR__BASE_URL")}
+    if config.monitor.enabled and config.monitor.page:
+        wanted["monitor"] = config.monitor.host, config.monitor.port, "set ALPHA_MONITOR__PORT"
     overview, listening = Overview(config.instance.name), []
     overview.refresh()
     for name in ("tcp", "tcp6"):
