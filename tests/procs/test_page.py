@@ -120,8 +120,8 @@ def test_nothing_serious_stands_in_anybodys_way(browser, bench, scheme, size):
     page.evaluate("""() => { const halt = document.querySelector('[data-do=halt]'); halt.click(); }""")
     for context in ("#confirm", "body"):
         found = axe.Axe().run(page, context=context).response["violations"]
-        assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found
-                if one["impact"] in ("serious", "critical")] == []
+        assert "\n".join(f"{one['id']}: {node['html'][:100]} {node['failureSummary'][:200]}" for one in found
+                         if one["impact"] in ("serious", "critical") for node in one["nodes"]) == ""
         page.keyboard.press("Escape")
     assert killswitch.state(bench.state_dir) is None
     page.context.close()
@@ -219,9 +219,9 @@ def test_stages_are_killed_and_the_page_goes_on(page, bench):
 def test_the_monitor_is_killed_and_the_page_finds_the_next_one(page, bench):
     os.kill(bench.pipeline.overview.stages["monitor"].get("pid"), signal.SIGKILL)
     until_page(page, "document.body.dataset.link !== 'live'")
-    until_page(page, "parseFloat(getComputedStyle(document.getElementById('main')).opacity) < 0.6")
+    until_page(page, "getComputedStyle(document.getElementById('main')).filter === 'grayscale(1)'")
     live(page)
-    until_page(page, "parseFloat(getComputedStyle(document.getElementById('main')).opacity) === 1")
+    until_page(page, "getComputedStyle(document.getElementById('main')).filter === 'none'")
 
 
 @pytest.mark.kill

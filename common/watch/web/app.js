@@ -576,7 +576,7 @@ function dress() {
   put($("about"), (state.hello && !state.hello.controls
     ? "View only: start the pipeline with $ALPHA_MONITOR_TOKEN (16 characters or more) to have the buttons, or open the address that alpha run prints. " : "")
     + "What is shown is read from the pipeline's memory and journal. Times are of this browser.");
-  charts.begin(state.hello?.charts ?? false);
+  if (state.hello) charts.begin(state.hello.charts);
 }
 
 let doing = null;

@@ -24,7 +24,7 @@ export class Charts {
     if (!there) {
       for (const node of this.#document.querySelectorAll(".chart")) {
         node.classList.add("none");
-        node.removeAttribute("role");
+        node.setAttribute("role", "note");
         node.textContent = "No charts: the package plotly is not installed (pip install 'predictive-alpha[watch]').";
       }
       return;
@@ -32,6 +32,7 @@ export class Charts {
     this.#asked = true;
     for (const node of this.#document.querySelectorAll(".chart.none")) {
       node.classList.remove("none");
+      node.setAttribute("role", "img");
       node.textContent = "";
     }
     const script = this.#document.createElement("script");
