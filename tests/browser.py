@@ -1,5 +1,6 @@
 """A real browser that looks at the page of a running pipeline, for tests and for the pictures of the documentation."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +47,13 @@ def opened(browser: Any, port: int, token: str = "", scheme: str = "light", size
 
 
 def until(page: Any, script: str, argument: Any = None) -> Any:
-    """The first true value of a script in the page, asked for by the clock: a page that is hidden draws no frames."""
-    return page.wait_for_function(script, arg=argument, polling=100, timeout=LIMIT_MS).json_value()
+    """The first true value of a script in the page. Asked for from here: playwright's own waiting evaluates text in the
+    page, which the page's policy forbids."""
+    end = time.monotonic() + LIMIT_MS / 1000
+    while not (value := page.evaluate(script, argument)):
+        assert time.monotonic() < end, f"it did not come true within {LIMIT_MS / 1000:.0f} s: {script}"
+        page.wait_for_timeout(100)
+    return value
 
 
 def live(page: Any) -> None:

@@ -6,6 +6,7 @@
     ours.py      the real stages
     live.py      latency, throughput, overload, placement, taps
     local.py     frames, features, backtest, start
+    watch.py     what it costs that people look; lookers.py: pages without a browser
     decision.py  what a decision costs, and the write of its order
     telemetry.py what telemetry costs
     hft.py       hftbacktest on the same recordings, where an interpreter has it
@@ -28,7 +29,7 @@ from common.errors import ConfigError
 from common.stage import exit_on_error
 
 DEFAULT = ("latency", "throughput", "overload", "decision", "frames", "features", "backtest", "start")
-PARTS = (*DEFAULT, "placement", "taps", "telemetry")
+PARTS = (*DEFAULT, "placement", "taps", "telemetry", "watch")
 _ROOT = Path(__file__).resolve().parents[2]
 _SHARED = _ROOT.parent / "shared" / "data"  # recordings beside the checkout
 
@@ -59,7 +60,7 @@ def bench(path: str | None, names: tuple[str, ...], with_placement: bool, with_t
     features    history through the features               backtest    raw capture through everything
     start       `alpha run` to its first decision          decision    prediction to order at the gateway
     placement   (with --placement)                         taps        (with --taps)
-    telemetry   (with --only telemetry)
+    telemetry   (with --only telemetry)                    watch       (with --only watch)
 
     Leave the machine alone meanwhile: everything here is about waking up in time. Takes four minutes on two cores.
     Starts instances of its own, in a temporary folder, and leaves nothing.
@@ -109,6 +110,7 @@ def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordi
     from procs.bench import decision, live, local
     from procs.bench.model import dense
     from procs.bench.telemetry import telemetry
+    from procs.bench.watch import watch
 
     config = load(path)
     small = Path(model).resolve() if model else config.path(config.inference.model)
@@ -128,7 +130,7 @@ def _parts(bed, say, path, *, quick, long, rate, rounds, workers, model, recordi
     return {"latency": lambda: live.latency(run), "throughput": lambda: live.throughput(run),
             "overload": lambda: live.overload(run), "placement": lambda: live.placement(run),
             "decision": lambda: decision.decision(run),
-            "taps": lambda: live.taps(run), "telemetry": lambda: telemetry(run),
+            "taps": lambda: live.taps(run), "telemetry": lambda: telemetry(run), "watch": lambda: watch(run),
             "frames": lambda: local.frames(run, folder), "features": lambda: local.features(run),
             "backtest": lambda: local.backtest(run, folder), "start": lambda: local.start(run)}
 

@@ -13,11 +13,15 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
 from common.clock import SystemClock
-from common.config import Config, Market
+from common.config import Config, Market, load
 from common.feature_set import DEFAULT
 from common.model import Model
 from common.shm import SHM_DIR, held
 from common.synthetic import SyntheticMarket
+from common.telemetry import Telemetry
+from common.watch.access import Access
+from common.watch.server import COUNTERS as PAGE_COUNTERS
+from common.watch.server import Server
 from common.websocket import State, WebSocket
 from procs.bench import PARTS, telemetry
 from procs.bench.article import Symbol
@@ -26,6 +30,7 @@ from procs.bench.local import _features, _frames
 from procs.bench.model import dense, describe, session
 from procs.bench.source import Source, Tape, backlog
 from procs.bench.table import Goal, Part, latency_line, machine
+from tests.pipeline import free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -213,6 +218,26 @@ def test_bench_measures_everyone_and_leaves_nothing(tmp_path):
     assert found["floor"]["count"] == 2000, "every frame of a second"
     assert [goal["bound"] for goal in found["goals"]] == [1.4, 0.5, 500.0]
     assert left_by(process.pid) == []
+
+
+def test_lookers_take_every_snapshot_and_scrape(bed, instance, tmp_path, run_dir):
+    environment = {**os.environ, "ALPHA_INSTANCE__NAME": instance, "ALPHA_INSTANCE__STATE_DIR": str(tmp_path),
+                   "ALPHA_INSTANCE__RUN_DIR": str(run_dir), "ALPHA_MONITOR__PORT": str(free_port())}
+    counted = Telemetry.private("monitor", PAGE_COUNTERS)
+    server = Server(load(None, environment), Access("127.0.0.1"), counted)
+    server.start()
+    try:
+        lookers = bed.spawn("procs.bench.lookers", str(server.port), "3", environment=environment, talks=True)
+        assert json.loads(lookers.stdout.readline()) == {"looking": 3}
+        taken = counted.get("page_snapshots")
+        until(lambda: counted.get("page_snapshots") > taken + 2, 60)
+        lookers.stdin.write("\n")
+        lookers.stdin.flush()
+        told = json.loads(lookers.stdout.readline())
+        assert told["scrapes"] >= 1 and 3 < told["snapshots"] <= 3 * counted.get("page_snapshots")
+        assert told["bytes"] > 100 * told["snapshots"]
+    finally:
+        server.close()
 
 
 def test_calls_of_telemetry_are_counted_in_the_real_stages(tmp_path):
