@@ -39,7 +39,6 @@ from common.reconciliation import (
 from common.stage import exit_on_error
 from procs.orders import in_force
 
-
 _ALL = 10**9
 
 

@@ -39,7 +39,7 @@ import numpy as np
 
 from common import killswitch, layout, risk
 from common.config import Config, told
-from common.errors import AlphaError, LayoutError, ResourceError
+from common.errors import LayoutError, ResourceError
 from common.fixed import SCALE
 from common.journal import Reader, located
 from common.overview import Overview, StageState

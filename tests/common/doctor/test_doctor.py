@@ -15,15 +15,28 @@ import pytest
 from common import deployment, shm
 from common.config import Config, Executor, Instance, Market, Placement, Ring, load
 from common.deployment import Deployment, Pair, Ref
-from common.doctor import checks, clock, examine, files, installed, limits, machine, memory, network, procfs, records
-from common.doctor import running, settings
+from common.doctor import (
+    checks,
+    clock,
+    examine,
+    files,
+    installed,
+    limits,
+    machine,
+    memory,
+    network,
+    procfs,
+    records,
+    running,
+    settings,
+)
 from common.doctor.check import Check, Level, error, note, ok
 from common.doctor.patient import Patient
 from common.doctor.procfs import Listener, Mount, Process
 from common.errors import AlphaError, ConfigError, ModelError, ResourceError
+from common.feature_set import FeatureSet
 from common.feature_state import Checkpoints
 from common.features import TABLE_HASH
-from common.feature_set import FeatureSet
 from common.killswitch import Halt, Reduction
 from common.overview import StageState
 from common.ring import Books, Rows

@@ -10,7 +10,6 @@ from common.watch import metrics
 from tests.common.watch.expressions import DASHBOARD, RULES, expressions, names, of_dashboard, of_rules
 from tests.prometheus import promtool
 
-
 needs_promtool = pytest.mark.skipif(promtool() is None, reason="promtool is not installed")
 
 
