@@ -20,8 +20,6 @@ async def draw(app: Top, until_seen: int) -> str:
             await pilot.pause(0.5)
         for _ in range(20):
             await pilot.pause(1.0)
-        await pilot.press("s")
-        await pilot.pause()
         return app.export_screenshot(title="alpha top")
 
 

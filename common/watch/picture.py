@@ -168,7 +168,7 @@ def _symbols(snapshot: Mapping[str, Any], selected: str, width: int, most: int) 
     symbols = snapshot["symbols"]
     wide = width >= 100
     title = "SYMBOL" if len(symbols) < most else f"SYMBOL ({len(symbols)})"
-    lines = [_heading(f"  {title:<12}{'bid':>12}{'ask':>12}{'spread':>8}{'age ms':>8}{'position':>11}"
+    lines = [_heading(f"  {title:<12}{'bid':>12}{'ask':>12}{'bps':>8}{'age ms':>8}{'position':>11}"
                       f"{'pnl':>11}" + (f"{'avg cost':>14}" if wide else ""))]
     at = next((place for place, symbol in enumerate(symbols) if symbol["name"] == selected), 0)
     room = max(1, most - 1)

@@ -99,12 +99,20 @@ def test_a_real_pipeline_in_a_real_terminal_and_beside_status(instance, tmp_path
             terminal.close()
 
         # Without a terminal: a line a second, and said so once.
-        process = command("top", env=env)
+        # (A shell that starts tests in the background has Ctrl-C ignored, and that is inherited.)
+        process = command("top", env=env, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         lines = [process.stdout.readline() for _ in range(2)]
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=_PATIENCE_S)
         assert process.returncode == 0 and err.count("no terminal") == 1 == len(err.splitlines())
         assert all("ticks" in line and "pnl" in line for line in lines)
+
+        # A reader that has had enough ends it, too.
+        process = command("top", "--json", env=env)
+        assert json.loads(process.stdout.readline())["instance"] == instance
+        process.stdout.close()
+        assert process.wait(_PATIENCE_S) == 0 and process.stderr.read() == ""
+        process.stderr.close()
 
         code, out, err = alpha("top", "--once", env=env)
         assert (code, err) == (0, "") and "STAGES" in out and "\x1b" not in out
