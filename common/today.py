@@ -1,4 +1,4 @@
-"""The profit of a UTC day: against where it began, which is the day's loss, and against its best, which is the drawdown.
+"""The profit of a UTC day: against where it began, which is its loss, and against its best, which is the drawdown.
 
 Both ends are in the journal, so a start goes on with them. The best is written down when it has risen, at most once a
 second while there is time, and at the end of the day and of the process: a crash loses what it rose by since, and the

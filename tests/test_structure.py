@@ -14,13 +14,13 @@ OWNERS = {"zmq": {"common/links.py"}, "multiprocessing": {"common/shm.py"}, "onn
           "matplotlib": {"common/capture_plot.py", "common/backtest_plot.py", "common/explain_plot.py"},
           "sqlite3": {"common/journal.py"}}
 #: modules of the pure core: no sockets, no clock, no files
-PURE = {"alerts", "backoff", "backtest_report", "book", "calibration", "capture_lines", "decide", "decision", "dispatch",
-        "drift", "events", "exits", "explain", "explain_context", "explain_day", "explain_day_html", "explain_text",
-        "expressions", "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow", "feature_kernel_state",
-        "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds", "journal_log", "labels",
-        "layout", "ledger", "log_lines", "market", "matching", "orders", "outcomes", "player", "positions",
-        "queue_model", "reconciliation", "repeats", "risk", "scan", "signing", "sizing", "skew", "synthetic",
-        "tap_rates", "tap_records", "today", "watch/access", "watch/health", "wire"}
+PURE = {"alerts", "backoff", "backtest_report", "book", "calibration", "capture_lines", "decide", "decision",
+        "dispatch", "drift", "events", "exits", "explain", "explain_context", "explain_day", "explain_day_html",
+        "explain_text", "expressions", "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow",
+        "feature_kernel_state", "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds",
+        "journal_log", "labels", "layout", "ledger", "log_lines", "market", "matching", "orders", "outcomes", "player",
+        "positions", "queue_model", "reconciliation", "repeats", "risk", "scan", "signing", "sizing", "skew",
+        "synthetic", "tap_rates", "tap_records", "today", "watch/access", "watch/health", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}
 IMPURE = {"socket", "ssl", "time", "asyncio", "threading", "subprocess", "sqlite3", "zmq", "pathlib"}

@@ -75,7 +75,8 @@ def processes(proc: Path, uid: int) -> list[Process]:
             continue
         found.append(Process(int(folder.name), int(fields[1]), argv,
                              uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK"),
-                             by not in ("", BY_SYSTEMD), by == BY_SYSTEMD or not by and "INVOCATION_ID" in environ, locks))
+                             by not in ("", BY_SYSTEMD),
+                             by == BY_SYSTEMD or not by and "INVOCATION_ID" in environ, locks))
     return sorted(found)
 
 

@@ -47,7 +47,8 @@ def test_one_that_is_not_started_with_the_others_is_left_out():
     assert "monitor" not in {program.name for program in parse(CONF.replace("autostart=true", "autostart=false"))}
 
 
-@pytest.mark.parametrize("broken", ["[program:x]\ncommand=y\n", "[program:x\n", "[program:x]\ncommand=y\npriority=high"])
+@pytest.mark.parametrize("broken", [
+    "[program:x]\ncommand=y\n", "[program:x\n", "[program:x]\ncommand=y\npriority=high"])
 def test_a_file_that_lacks_what_every_program_has_is_refused(broken):
     with pytest.raises(ConfigError, match="supervisord.conf"):
         parse(broken)

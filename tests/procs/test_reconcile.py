@@ -227,7 +227,8 @@ def test_exit_codes(bench):
 
 def test_a_paper_book_has_nothing_beside_it(tmp_path):
     file = tmp_path / "alpha.toml"
-    file.write_text(f'[instance]\nstate_dir = "{tmp_path}"\nrun_dir = "{tmp_path}/run"\n[executor]\ngateway = "paper"\n')
+    file.write_text(f'[instance]\nstate_dir = "{tmp_path}"\nrun_dir = "{tmp_path}/run"\n'
+                    '[executor]\ngateway = "paper"\n')
     journal = Journal.open(located(load(file)))
     journal.close()
     assert "part of the executor" in CliRunner().invoke(reconcile, ["--config", str(file)]).stdout
@@ -254,7 +255,8 @@ def test_an_executor_that_trades_meanwhile_is_no_difference(tmp_path, name):
         desk.until(desk.settled)
         for result in found:
             assert result.exit_code == 0 and json.loads(result.stdout)["agrees"], result.output
-        assert len(found) == 2 and sum(row["state"] == "filled" for row in Reader(tmp_path / "journal.db").orders()) >= 2
+        rows = Reader(tmp_path / "journal.db").orders()
+        assert len(found) == 2 and sum(row["state"] == "filled" for row in rows) >= 2
         assert desk.held() and not desk.telemetry.get("halted")
         desk.executor.on_close()
 

@@ -119,7 +119,8 @@ def test_a_real_systemd_starts_watches_restarts_and_stops_a_pipeline(instance, t
         assert set(ended.read_text().splitlines()[1:]) == {f"alpha-{instance}-{name} success" for name in programs}
         # As supervisord stops them: ticks first. (The exchange does not log its stop.)
         events = map(json.loads, (run_dir / "log").read_text().splitlines())
-        assert [event["stage"] for event in events if event["event"] == "stopping"] == ["ingest", "feature", "inference-0", "executor", "monitor"]
+        assert [event["stage"] for event in events if event["event"] == "stopping"] == [
+            "ingest", "feature", "inference-0", "executor", "monitor"]
     finally:
         manager.close()
         left = shm.sweep(instance)

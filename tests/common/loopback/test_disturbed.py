@@ -269,10 +269,10 @@ def test_a_fault_of_what_an_exchange_does_not_do_is_refused_by_its_name(serving,
     foreign = tmp_path / "b"
     foreign.write_bytes(b'0 {"stream":"btcusdt@depth","data":{"e":"depthUpdate","E":1,"T":1,"s":"BTCUSDT","U":1,"u":2,'
                         b'"pu":0,"b":[["1.00","1.0"]],"a":[]}}\n')
-    for captures in ((str(path),), (str(foreign),)):
+    for served in ((str(path),), (str(foreign),)):
         for fault in ("order-lost", "fill-late"):
             with pytest.raises(ConfigError, match=f"--fault {fault}: a recording takes no orders"):
-                with serving(captures=captures, disturb=(fault,)):
+                with serving(captures=served, disturb=(fault,)):
                     pass
     assert Played.without == Playback.without == faults.OF_ORDERS and set(faults.OF_SNAPSHOTS) < set(Synthetic.without)
     for fault in ("http-429", "fill-lost"):

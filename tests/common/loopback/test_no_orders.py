@@ -31,8 +31,9 @@ def served(request, serving, tmp_path):
 
 
 @pytest.mark.parametrize("method, path, status, code", [
-    ("POST", "/fapi/v1/order?x=1", 400, -2010), ("POST", "/api/v3/order", 400, -2010), ("GET", "/api/v3/order", 400, -2013),
-    ("DELETE", "/fapi/v1/order", 400, -2011), ("GET", "/fapi/v3/positionRisk", 400, -2015),
+    ("POST", "/fapi/v1/order?x=1", 400, -2010), ("POST", "/api/v3/order", 400, -2010),
+    ("GET", "/api/v3/order", 400, -2013), ("DELETE", "/fapi/v1/order", 400, -2011),
+    ("GET", "/fapi/v3/positionRisk", 400, -2015),
     ("GET", "/api/v3/account", 400, -2015), ("POST", "/fapi/v1/listenKey", 400, -2015)])
 def test_the_refusal_is_in_the_form_of_binance(served, method, path, status, code):
     answer = served.http(method, path)

@@ -62,8 +62,8 @@ def test_it_fits_any_terminal(width, height, symbols, stages, chosen):
 def test_every_part_has_its_place_from_80_by_24_on(size):
     shown = text(snapshot(), *size)
     for word in ("demo", "vectrade", "paper", "ACTIVE", "STAGES", "RATES", "LIMITS", "SYMBOL", "S0", "LATENCY",
-                 "tick to decision", "REFUSED", "RATE_SYMBOL", "ORDERS", "BUY", "ready", "12,345", "gross_notional", "90%",
-                 "NOTIONAL_POSITION 26,500/25,000"):
+                 "tick to decision", "REFUSED", "RATE_SYMBOL", "ORDERS", "BUY", "ready", "12,345",
+                 "gross_notional", "90%", "NOTIONAL_POSITION 26,500/25,000"):
         assert word in shown, word
 
 
