@@ -27,7 +27,7 @@ def main(out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="at") as folder:
         pipeline = Pipeline("demo", Path(folder), Path(folder) / "run")
         try:
-            pipeline.until_count("executor", "decisions", 1)
+            pipeline.until_count("executor", "decisions", 1, 180)
             config = load(None, {**pipeline.env, "ALPHA_CONFIG": str(ROOT / "alpha.toml")})
             watched = Snapshots(config)
             svg = asyncio.run(draw(Top(config, watched), 2000))
