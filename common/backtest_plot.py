@@ -34,6 +34,9 @@ def pictures(tree: Mapping[str, Any], curves: Curves) -> dict[str, str]:
     found = {
         "equity": _figure((11, 4.6), lambda figure: _equity(figure, curves), "equity"),
         "positions": _figure((11, 2.3), lambda figure: _positions(figure, curves, names), "positions"),
+        "equity-narrow": _figure((5.0, 4.4), lambda figure: _equity(figure, curves), "equity-narrow"),
+        "positions-narrow": _figure((5.0, 3.0), lambda figure: _positions(figure, curves, names, below=True),
+                                    "positions-narrow"),
         "costs": _figure((5.3, 3.1), lambda figure: _costs(figure, tree["costs"]), "costs"),
         "markout": _figure((5.3, 3.1), lambda figure: _markout(figure, tree["fills"]), "markout"),
         "calibration": _figure((5.3, 3.6), lambda figure: _calibration(figure, tree["calibration"]), "calibration"),
@@ -79,14 +82,18 @@ def _equity(figure: Any, curves: Curves) -> None:
     _money(below.yaxis)
 
 
-def _positions(figure: Any, curves: Curves, names: list[str]) -> None:
+def _positions(figure: Any, curves: Curves, names: list[str], below: bool = False) -> None:
+    """`below`: the legend is below the picture, not beside it."""
     axes = figure.subplots()
     times, thin = _times(curves.times), _thin(len(curves.times))
     for i, name in enumerate(names):
         axes.plot(times[thin], curves.positions[i][thin], color=_SYMBOLS[i % len(_SYMBOLS)], linewidth=1.2, label=name)
     axes.axhline(0, color=_SOFT, linewidth=0.8)
     axes.set_title("Value held, quote currency")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if below:
+        figure.legend(loc="outside lower left", ncols=3)
+    else:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _clock(axes, times)
     _money(axes.yaxis)
 

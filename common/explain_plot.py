@@ -28,6 +28,7 @@ _STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif"
           "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
           "grid.color": _GRID, "grid.linewidth": 0.8, "xtick.color": _SOFT, "ytick.color": _SOFT,
           "legend.frameon": False, "legend.fontsize": 9}
+_MULTIPLES = ("price_in_ticks",)  # checks whose limit is a step, of which nothing is taken up
 _LEAST = 0.004  # of an axis that a bar takes at least, so that it is seen
 
 
@@ -121,7 +122,8 @@ def _waterfall(axes: Any, steps: Sequence[Mapping[str, Any]], title: str, unit: 
 
 def _checks(axes: Any, checks: Sequence[Mapping[str, Any]]) -> None:
     """How much of each limit was taken up."""
-    rows = [(told, _share(told)) for told in checks if told["value"] is not None and _number(told["limit"])]
+    rows = [(told, _share(told)) for told in checks if told["value"] is not None and _number(told["limit"])
+            and told["check"] not in _MULTIPLES]
     others = [told["check"] for told in checks if told["verdict"] == PASSED and told not in [row for row, _ in rows]]
     axes.set_title("Share of each limit that was taken up")
     axes.set_xlabel(fill(f"passed without a number: {', '.join(others)}", 120) if others else "")
@@ -166,65 +168,86 @@ def _plain(value: Any) -> str:
 
 
 def pictures(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> SVG of a report as `explain_day.report` makes it."""
-    found = {
-        "profit": _figure((11, 3.4), lambda figure: _profit(figure, tree), "profit"),
-        "positions": _figure((11, 2.6), lambda figure: _positions(figure, tree), "positions"),
-        "latency": _figure((5.3, 3.1), lambda figure: _latency(figure, tree), "latency"),
-        "refusals": _figure((5.3, 3.1), lambda figure: _refusals(figure, tree), "refusals"),
-    }
+    """Name -> SVG of a report as `explain_day.report` makes it, of all there is something to draw for; what is wide has
+    a picture for a phone beside it, NAME-narrow."""
+    found = {}
+    if tree["fills"]["count"]:
+        for name, size in (("profit", (11, 3.4)), ("profit-narrow", (5.0, 3.4))):
+            found[name] = _figure(size, lambda figure: _profit(figure, tree), name)
+    if any(point["held"] for point in tree["curve"]):
+        for name, size in (("positions", (11, 2.8)), ("positions-narrow", (5.0, 3.4))):
+            found[name] = _figure(size, lambda figure: _positions(figure, tree), name)
+    if any(told["count"] for told in tree["latency_us"].values()):
+        found["latency"] = _figure((5.3, 3.4), lambda figure: _latency(figure, tree), "latency")
+    if tree["refusals"]:
+        found["refusals"] = _figure((5.3, 3.1), lambda figure: _refusals(figure, tree), "refusals")
     return found
 
 
 def _profit(figure: Any, tree: Mapping[str, Any]) -> None:
     axes = figure.subplots()
-    curve = tree["curve"]
-    times = _times([point["at_ns"] for point in curve])
+    times, points = _drawn(tree)
     for name, colour, width in (("realised", _PALE, 1.2), ("net", _NET, 1.6)):
-        axes.step(times, [float(point[name]) for point in curve], where="post", color=colour, linewidth=width,
+        axes.step(times, [float(point[name]) for point in points], where="post", color=colour, linewidth=width,
                   label="realised" if name == "realised" else "realised less fees")
     axes.axhline(0, color=_SOFT, linewidth=0.8)
     axes.set_title("Profit since the day began, quote currency")
-    axes.legend(loc="best", ncols=2)
-    _clock(axes, tree)
+    figure.legend(loc="outside lower left", ncols=2)
+    _money(axes.yaxis)
+    _clock(axes, times)
 
 
 def _positions(figure: Any, tree: Mapping[str, Any]) -> None:
     axes = figure.subplots()
+    times, points = _drawn(tree)
     for i, name in enumerate(tree["symbols"]):
-        points = [(point["at_ns"], float(point["held"][name])) for point in tree["curve"] if name in point["held"]]
-        if points:
-            times, values = zip(*points)
-            axes.step(_times(times), values, where="post", color=_SYMBOLS[i % len(_SYMBOLS)], linewidth=1.2, label=name)
+        axes.step(times, [float(point["held"].get(name, 0)) for point in points], where="post",
+                  color=_SYMBOLS[i % len(_SYMBOLS)], linewidth=1.2, label=name)
     axes.axhline(0, color=_SOFT, linewidth=0.8)
     axes.set_title("Held at cost, quote currency")
-    if tree["symbols"]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _clock(axes, tree)
+    figure.legend(loc="outside lower left", ncols=4)
+    _money(axes.yaxis)
+    _clock(axes, times)
+
+
+def _drawn(tree: Mapping[str, Any]) -> tuple[np.ndarray, list[Mapping[str, Any]]]:
+    """The curve from shortly before the first fill to shortly after the last: a day is long, and may be young."""
+    curve = tree["curve"]
+    at = [point["at_ns"] for point in curve]
+    first = at[1] if len(at) > 1 else at[0]
+    margin = max((at[-1] - first) // 30, 1_000_000_000)
+    at = [max(at[0], first - margin), *at[1:], min(max(at[-1] + margin, first), tree["to_ns"])]
+    return _times(at), [*curve, curve[-1]]
 
 
 def _latency(figure: Any, tree: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     axes = figure.subplots()
     told = [(name, values) for name, values in tree["latency_us"].items() if values["count"]]
     axes.barh(range(len(told)), [values["p99"] for _, values in told], height=0.62, color=_PALE, label="p99")
     axes.barh(range(len(told)), [values["p50"] for _, values in told], height=0.34, color=_NET, label="p50")
-    axes.set_yticks(range(len(told)), [name for name, _ in told])
+    axes.set_yticks(range(len(told)), [name.replace("_", " ") for name, _ in told])
     axes.invert_yaxis()
-    if told:
-        axes.set_xscale("log")
-        axes.legend(loc="lower right")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("us, logarithmic")
+    figure.legend(loc="outside lower left", ncols=2)
     axes.grid(axis="y", visible=False)
     axes.set_title("Latency of orders, us")
 
 
 def _refusals(figure: Any, tree: Mapping[str, Any]) -> None:
     axes = figure.subplots()
-    rows = list((tree["refusals"] or {}).items())[:12]
+    rows = list(tree["refusals"].items())[:12]
     axes.barh(range(len(rows)), [count for _, count in rows], height=0.6, color=_PALE)
     axes.set_yticks(range(len(rows)), [reason for reason, _ in rows], fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_title("Refusals since the executor's telemetry began" if rows else "Refusals: not known")
+    axes.set_xlabel("decisions")
+    _money(axes.xaxis)
+    axes.set_title("Refusals since the executor's telemetry began")
 
 
 def _figure(size: tuple[float, float], paint: Callable[[Any], None], salt: str) -> str:
@@ -250,11 +273,17 @@ def _times(nanoseconds: Any) -> np.ndarray:
     return np.array(nanoseconds, np.int64).astype("datetime64[ns]")
 
 
-def _clock(axes: Any, tree: Mapping[str, Any]) -> None:
+def _clock(axes: Any, times: np.ndarray) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(tz=UTC, minticks=5, maxticks=14)
+    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=8)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
-    points = [point["at_ns"] for point in tree["curve"]]
-    axes.set_xlim(*_times((points[0], max(points[-1], points[0] + 1_000_000_000))))
+    axes.set_xlim(times[0], times[-1])
+    axes.set_xlabel("time, UTC")
+
+
+def _money(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace("-", "\u2212")))

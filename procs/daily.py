@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from common import explain_context
+from common import explain_context, killswitch
 from common.config import Config
 from common.errors import ConfigError, ResourceError
 from common.explain_day import bounds, day_of, report
@@ -82,7 +82,11 @@ def _report(config: Config, day: str, today: str) -> dict[str, Any]:
     live = day == today
     tree = report(day, orders, contexts, events, fills, before, opening, marks(config) if live else None,
                   _refusals(config) if live else None)
-    return {"instance": config.instance.name, "journal": located(config).name, **tree}
+    halt = killswitch.state(config.state_dir)
+    if halt and not (live or begin <= halt.when_ns < end):
+        halt = None  # of another day
+    return {"instance": config.instance.name, "journal": located(config).name,
+            "as_of_ns": time.time_ns() if live else None, "halt": halt and halt._asdict(), **tree}
 
 
 def _refusals(config: Config) -> dict[str, int] | None:
@@ -93,7 +97,9 @@ def _refusals(config: Config) -> dict[str, int] | None:
 
 def _print(tree: dict[str, Any]) -> None:
     orders, fills, profit = tree["orders"], tree["fills"], tree["profit"]
-    print(f"{tree['day']} UTC, {tree['instance']}, {tree['journal']}")
+    print(f"{tree['day']} UTC{', so far' if tree['as_of_ns'] else ''}, {tree['instance']}, {tree['journal']}")
+    if tree["halt"]:
+        print(f"  HALTED   {tree['halt']['why']} (by {tree['halt']['who']})")
     states = "".join(f", {count:,} {state}" for state, count in orders["states"].items())
     print(f"  orders   {orders['count']:,}{states}")
     for reason, count in orders["reasons"].items():

@@ -25,7 +25,8 @@ FILLS = [fill(BUY, 1, 101, 0.01, 5, 4), fill(SELL, 2, 100, 0.01, 50, 50)]
 @pytest.mark.parametrize("fills", [FILLS, []])
 def test_every_picture_is_whole_and_drawn_the_same_twice(fills):
     found = backtest_plot.pictures(*run(fills))
-    assert set(found) == {"equity", "positions", "costs", "markout", "calibration", "decisions"}
+    assert set(found) == {"equity", "positions", "costs", "markout", "calibration", "decisions", "equity-narrow",
+                          "positions-narrow"}
     assert found == backtest_plot.pictures(*run(fills))
     for text in found.values():
         tree = ElementTree.fromstring(text)

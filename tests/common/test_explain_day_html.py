@@ -14,8 +14,8 @@ def test_the_page_holds_the_report_and_fetches_nothing():
     tree = report("2024-07-18", orders, [{}], [], fills, {"<b>&": Position(10**8, 3 * 10**16)})
     text = page({"instance": "desk", "journal": "journal.db", **tree}, PICTURES)
     assert text == page({"instance": "desk", "journal": "journal.db", **tree}, PICTURES)
-    for words in ("<title>desk: 2024-07-18</title>", "&lt;b&gt;&amp;", "&lt;script&gt;", "\u22122.1", "\u2013",
+    for words in ("<title>desk: 2024-07-18</title>", "&lt;b&gt;&amp;", "&lt;script&gt;", "\u22122.10", "\u2013",
                   *PICTURES.values()):
         assert words in text, words
     assert "<script>" not in text and "<b>&" not in text and "http" not in text
-    assert 'class="loss">\u22122.1<' in text
+    assert 'class="loss">\u22122.10<' in text

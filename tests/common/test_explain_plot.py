@@ -41,6 +41,14 @@ def test_a_picture_is_drawn_of_what_is_there(tree, tmp_path):
     explain_plot.draw(deep, tmp_path / "deep.svg")
 
 
+def test_a_price_in_ticks_takes_up_nothing_of_a_limit(tree, tmp_path):
+    told = {"check": "price_in_ticks", "key": "instruments.tick", "value": "100", "limit": "0.01", "at_least": False,
+            "verdict": "passed"}
+    explain_plot.draw({**tree, "checks": [*tree["checks"], told]}, tmp_path / "ticks.svg")
+    one = (tmp_path / "ticks.svg").read_text()
+    assert "price_in_ticks" in one and "at most 0.01" not in one
+
+
 def test_a_picture_that_cannot_be_written_is_a_clear_error(tree, tmp_path):
     with pytest.raises(ConfigError, match="no known kind"):
         explain_plot.draw(tree, tmp_path / "why.txt")
@@ -48,12 +56,15 @@ def test_a_picture_that_cannot_be_written_is_a_clear_error(tree, tmp_path):
         explain_plot.draw(tree, tmp_path / "nowhere" / "why.svg")
 
 
-def test_a_day_has_its_pictures_even_if_nothing_happened():
+def test_a_day_has_pictures_of_what_there_is_and_no_empty_ones():
     empty = report("2024-07-18", [], [], [], [], {})
-    assert set(explain_plot.pictures(empty)) == {"profit", "positions", "latency", "refusals"}
+    assert explain_plot.pictures(empty) == {}
+    held = report("2024-07-18", [], [], [], [], {"BTC-USD": Position(10**8, 9 * 10**16)})
+    assert set(explain_plot.pictures(held)) == {"positions", "positions-narrow"}
     fill = {"client_id": "a", "symbol": "BTC-USD", "side": "SELL", "qty": 10**8, "price": 10**9, "fee": 5,
             "at_ns": explained.WALL}
     full = report("2024-07-18", [], [], [], [fill], {"BTC-USD": Position(10**8, 9 * 10**16)}, 0,
                   {"BTC-USD": 10**9}, {"SIGNAL_WEAK": 7})
     one, two = (explain_plot.pictures(full) for _ in range(2))
+    assert set(one) == {"profit", "profit-narrow", "positions", "positions-narrow", "refusals"}
     assert one == two and "SIGNAL_WEAK" in one["refusals"] and "BTC-USD" in one["positions"]

@@ -140,7 +140,7 @@ def test_twice_the_same_input_gives_the_same_bytes_in_json_and_html(binance, ins
         assert process.returncode == 0
     assert said[0] == said[1] == (tmp_path / "one.json").read_text()
     html = (tmp_path / "one.html").read_text()
-    assert html == (tmp_path / "two.html").read_text() and html.count("<svg") == 6
+    assert html == (tmp_path / "two.html").read_text() and html.count("<svg") == 8
     told = json.loads(said[0])
     assert told["recording"]["lines"] == 9000 and told["decisions"]["predictions"] > 1000
     assert {name: len(capture["sha256"]) for name, capture in ((c["name"], c) for c in told["captures"])} == {

@@ -1,10 +1,12 @@
 """`alpha daily`: a day as text, JSON and HTML, and exit codes that hold."""
 
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
 
+from common import backtest_html, backtest_plot, killswitch
 from common.config import load
 from common.journal import Journal, located
 from common.telemetry import Telemetry
@@ -12,6 +14,7 @@ from procs import daily as module
 from procs.daily import daily
 from procs.executor import COUNTERS, TIMERS
 from tests import explained
+from tests.common import test_backtest_html, test_backtest_plot
 
 DAY = "2024-07-18"
 
@@ -61,9 +64,49 @@ def test_reports_as_files(file, tmp_path):
     pytest.importorskip("matplotlib")
     assert run(file, DAY, "--out", str(tmp_path / "day.html")).exit_code == 0
     page = (tmp_path / "day.html").read_text()
-    assert page.count("<svg") == 4 and "BTC-USD" in page and "journal.db" in page
+    assert page.count("<svg") == 5 and "BTC-USD" in page and "journal.db" in page
     assert run(file, DAY, "--out", str(tmp_path / "day.json")).exit_code == 0
     assert json.loads((tmp_path / "day.json").read_text())["day"] == DAY
+
+
+def test_a_halt_is_told_on_its_day_and_a_day_that_goes_on_says_so(file, tmp_path, monkeypatch):
+    config = load(file)
+    killswitch.halt(config.state_dir, "looks <wrong>", "me")
+    assert "HALTED   looks <wrong> (by me)" in run(file).stdout and json.loads(run(file, "--json").stdout)["as_of_ns"]
+    before = run(file, DAY, "--json").stdout
+    assert json.loads(before)["halt"] is None is json.loads(before)["as_of_ns"]
+    pytest.importorskip("matplotlib")
+    assert run(file, "--out", str(tmp_path / "day.html")).exit_code == 0
+    page = (tmp_path / "day.html").read_text()
+    assert "Halted since" in page and "looks &lt;wrong&gt;" in page and "so far, at" in page
+    assert "Nothing was ordered on this day." in page and "What was held over the day" in page
+    assert "Profit over the day" not in page, "there was none to draw"
+
+
+def test_reports_in_a_browser_are_legible_to_all_and_fit_a_phone(file, tmp_path):
+    pytest.importorskip("matplotlib")
+    api, axe = pytest.importorskip("playwright.sync_api"), pytest.importorskip("axe_playwright_python.sync_playwright")
+    chromium = shutil.which("chromium") or pytest.skip("there is no Chromium here")
+    assert run(file, DAY, "--out", str(tmp_path / "day.html")).exit_code == 0
+    fills = test_backtest_html.tree(test_backtest_plot.FILLS)
+    _, curves = test_backtest_plot.run(test_backtest_plot.FILLS)
+    (tmp_path / "backtest.html").write_text(backtest_html.page(fills, backtest_plot.pictures(fills, curves)))
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync"])
+        for name in ("day.html", "backtest.html"):
+            for scheme, width in (("light", 1280), ("dark", 390)):
+                page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                page.goto((tmp_path / name).as_uri())
+                found = axe.Axe().run(page).response["violations"]
+                assert [(one["id"], one["nodes"][0]["html"]) for one in found
+                        if one["impact"] in ("serious", "critical")] == [], (name, scheme, width)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                assert page.evaluate("[...document.querySelectorAll('.card')].filter("
+                                     "card => card.scrollWidth > card.clientWidth).length") == 0, (name, width)
+                page.close()
+        browser.close()
 
 
 def test_exit_codes(file, tmp_path):
