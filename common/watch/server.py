@@ -165,21 +165,21 @@ class Server:
             async with serve(self._talk, sock=self._socket.dup(), process_request=self._answer, subprotocols=[PROTOCOL],
                              select_subprotocol=_subprotocol, compression=None, max_size=_MOST_BYTES, max_queue=4,
                              server_header=None, open_timeout=20, close_timeout=1, logger=quiet):
-                turns = asyncio.create_task(self._turns())
-                stop = asyncio.create_task(self._stop.wait())
+                tasks = [asyncio.create_task(one) for one in (self._turns(), self._tidy(), self._stop.wait())]
                 if self._stopping.is_set():
                     return
-                await asyncio.wait((turns, stop), return_when=asyncio.FIRST_COMPLETED)
-                if turns.done():
-                    turns.result()
-                turns.cancel()
+                done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in others:
+                    task.cancel()
+                for task in done:
+                    task.result()
         finally:
             self._loop = None
             self._snapshots.close()
 
     async def _turns(self) -> None:
         """A snapshot for all who look, then the next, while somebody does."""
-        period, collect_s = self._config.monitor.refresh_ms / 1000, time.monotonic() + _COLLECT_S
+        period = self._config.monitor.refresh_ms / 1000
         while True:
             await self._looking.wait()
             began = time.monotonic()
@@ -194,10 +194,16 @@ class Server:
             else:
                 self._telemetry.add("page_snapshots")
                 self._telemetry.add("page_skipped", sum(not client.offer(text) for client in looking))
-            if began > collect_s:  # the stage driver collects what is young only; connections grow older than that
-                collect_s = began + _COLLECT_S
-                gc.collect()
             await asyncio.sleep(max(period / 4, began + period - time.monotonic()))
+
+    async def _tidy(self) -> None:
+        """Collect what closed connections leave: the stage driver collects only what is younger than a second."""
+        collected = 0
+        while True:
+            await asyncio.sleep(_COLLECT_S)
+            if self._telemetry.get("page_requests") != collected:
+                collected = self._telemetry.get("page_requests")
+                gc.collect()
 
     # ---- a WebSocket
 

@@ -2,14 +2,17 @@
 
 import configparser
 import json
+import socket
 from pathlib import Path
 
 import click
 import pytest
 
 from common.config import Config, Inference, Instance, Market, Monitor, load
-from common.errors import ConfigError
-from procs.run import ROOT, Duration, _overrides, render
+from common.errors import ConfigError, ResourceError
+from common.watch.access import ENV_TOKEN
+from procs.run import ROOT, Duration, Session, _overrides, render
+from tests.pipeline import free_port
 
 CONF = (ROOT / "supervisord.conf").read_text()
 STAGES = {"exchange", "ingest", "feature", "inference", "executor", "monitor"}
@@ -82,3 +85,52 @@ def test_options_reach_the_stages_through_the_environment(recordings):
     assert config.inference.shadow == str(Path("models/bench_w100.onnx").resolve())
     assert config.executor.gateway == "paper" and config.exchange.captures == (path,)
     assert json.loads(environment["ALPHA_EXCHANGE__CAPTURES"]) == [path]
+
+
+@pytest.fixture
+def session(instance, tmp_path, run_dir, monkeypatch):
+    """Sessions with ports of their own, on a terminal or not."""
+    def session(lively: bool, **more: str) -> Session:
+        env = {"ALPHA_INSTANCE__NAME": instance, "ALPHA_INSTANCE__STATE_DIR": str(tmp_path),
+               "ALPHA_INSTANCE__RUN_DIR": str(run_dir), "ALPHA_EXCHANGE__PORT": str(free_port()),
+               "ALPHA_MONITOR__PORT": str(free_port()), **more}
+        made = Session(load(None, env), None, env)
+        made._lively = lively
+        return made
+
+    return session
+
+
+def test_a_token_is_made_for_a_terminal_told_there_once_and_passed_to_the_stages(session, capsys):
+    one, other = session(True), session(True)
+    for made in (one, other):
+        made._check()
+        made._tell_address()
+    said = capsys.readouterr().err
+    tokens = [made._stage_environment()[ENV_TOKEN] for made in (one, other)]
+    assert len(set(tokens)) == 2 and all(len(token) >= 32 and said.count(token) == 1 for token in tokens)
+    assert f"http://127.0.0.1:{one.config.monitor.port}/#token={tokens[0]}" in said
+
+
+def test_no_token_is_made_where_it_would_be_kept_and_that_of_the_user_is_not_repeated(session, capsys):
+    silent, users = session(False), session(True, **{ENV_TOKEN: "chosen-by-the-user-0"})
+    for made in (silent, users):
+        made._check()
+        made._tell_address()
+    said = capsys.readouterr().err
+    assert "token" not in said and "chosen" not in said and said.count("page: http://127.0.0.1:") == 2
+    assert ENV_TOKEN not in silent._stage_environment()
+    session(True, ALPHA_MONITOR__PAGE="false")._tell_address()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_taken_port_of_the_page_and_an_open_page_without_a_token_are_refused_at_the_start(session):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ResourceError, match=f"monitor's page is taken .*127.0.0.1:{port}"):
+            session(False, ALPHA_MONITOR__PORT=str(port))._check()
+    with pytest.raises(ConfigError, match="open to other machines"):
+        session(True, ALPHA_MONITOR__HOST="0.0.0.0")._check()
+    session(True, ALPHA_MONITOR__HOST="0.0.0.0", **{ENV_TOKEN: "chosen-by-the-user-0"})._check()
