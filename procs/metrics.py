@@ -11,7 +11,6 @@ from common.stage import exit_on_error
 from common.watch.metrics import exposition
 
 RULES, DASHBOARD = "rules.yaml", "dashboard.json"  #: in common/watch
-TARGET = "127.0.0.1:8766"
 _SCRAPE = """scrape_configs:
   - job_name: alpha  # the alert AlphaUnreachable names it
     scrape_interval: 5s
@@ -30,7 +29,7 @@ rule_files:
 @click.option("--dashboard", "what", flag_value=DASHBOARD, help="Print a dashboard, to import into Grafana.")
 @click.option("--rules", "what", flag_value=RULES, help="Print alert rules, for Prometheus.")
 @click.option("--scrape-config", "what", flag_value="scrape", help="Print what prometheus.yml must say.")
-@click.option("--target", metavar="HOST:PORT", help="With --scrape-config: where the page is served.")
+@click.option("--target", metavar="HOST:PORT", help="With --scrape-config: where the page is (default: as configured).")
 def metrics(path: str | None, openmetrics: bool, what: str | None, target: str | None) -> None:
     """Print the metrics of the running pipeline, as Prometheus would scrape them. Needs no server.
 
@@ -48,7 +47,7 @@ def metrics(path: str | None, openmetrics: bool, what: str | None, target: str |
             return
         config = load(path)
         if what == "scrape":
-            click.echo(_SCRAPE.format(target=target or TARGET), nl=False)
+            click.echo(_SCRAPE.format(target=target or f"{config.monitor.host}:{config.monitor.port}"), nl=False)
             return
         overview = Overview(config.instance.name)
         overview.refresh()

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import time
+import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
 
 from common.config import Config, load
 from common.telemetry import Telemetry
@@ -75,6 +77,8 @@ LIVE = {
     "alpha status --json": lambda pipeline: of_summary(json.loads(said("status", "--json", env=pipeline.env))),
     "alpha top --once --json": lambda pipeline: of_snapshot(json.loads(said("top", "--once", "--json",
                                                                             env=pipeline.env))),
+    "the page's /metrics": lambda pipeline: of_metrics(page(pipeline, "/metrics")),
+    "the page's snapshot": lambda pipeline: of_snapshot(streamed(pipeline)),
     "alpha metrics": lambda pipeline: of_metrics(said("metrics", env=pipeline.env)),
     "alpha metrics --openmetrics": lambda pipeline: of_metrics(said("metrics", "--openmetrics", env=pipeline.env)),
 }
@@ -85,6 +89,23 @@ def said(*arguments: str, env: dict[str, str]) -> str:
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     return out
+
+
+def page(pipeline: Pipeline, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{pipeline.env['ALPHA_MONITOR__PORT']}{path}", timeout=60) as answer:
+        return answer.read().decode()
+
+
+def streamed(pipeline: Pipeline) -> dict[str, Any]:
+    """The first snapshot that the page is sent once it has found the stages."""
+    address = f"127.0.0.1:{pipeline.env['ALPHA_MONITOR__PORT']}"
+    with connect(f"ws://{address}/stream", origin=f"http://{address}", subprotocols=["alpha"], compression=None,
+                 open_timeout=60, max_size=None) as stream:
+        for text in stream:
+            told = json.loads(text)
+            if told["type"] == "snapshot" and told["latency_us"].get("decide", {}).get("all", {}).get("count"):
+                return told
+    raise AssertionError("the page's stream has ended")
 
 
 def agree(answers: dict[str, dict[str, Any]]) -> None:
@@ -102,8 +123,9 @@ def pipeline(instance, tmp_path, run_dir, recordings):
     # Nothing is to happen after the end that only time brings about; and the rings hold the whole of it, so that a
     # monitor that comes late finds every row.
     more = {"ALPHA_MARKET__STALE_S": "600.0", "ALPHA_MARKET__STALE_BOOK_S": "0.0", "ALPHA_MONITOR__SAMPLE_MS": "20.0",
-            "ALPHA_RING__TICKS": "16384", "ALPHA_RING__ROWS": "16384", "ALPHA_RISK__MAX_DRAWDOWN": "1000.0"}
-    pipeline = Pipeline(instance, tmp_path, run_dir, "--capture", path, "--speed", "40", **more)
+            "ALPHA_RING__TICKS": "16384", "ALPHA_RING__ROWS": "16384", "ALPHA_RISK__MAX_DRAWDOWN": "1000.0",
+            "ALPHA_MONITOR__PAGE": "true", "ALPHA_MONITOR__PORT": str(free_port())}
+    pipeline = Pipeline(instance, tmp_path, run_dir, "--capture", path, "--speed", "20", **more)
     try:
         pipeline.until_count("executor", "decisions", 1, 120)
         pipeline.process.send_signal(signal.SIGSTOP)
@@ -233,6 +255,8 @@ def test_metrics_of_a_pipeline_that_does_not_run_say_that_it_is_down(instance, r
 def test_what_prometheus_and_grafana_need_is_printed(tmp_path):
     assert printed("--rules") == RULES.read_text() and printed("--dashboard") == DASHBOARD.read_text()
     assert "127.0.0.1:9999" in printed("--scrape-config", "--target", "127.0.0.1:9999")
+    monitor = load().monitor
+    assert f'"{monitor.host}:{monitor.port}"' in printed("--scrape-config")
     if promtool():
         (tmp_path / "prometheus.yml").write_text(printed("--scrape-config"))
         (tmp_path / "alpha-rules.yaml").write_text(printed("--rules"))
