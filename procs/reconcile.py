@@ -40,6 +40,7 @@ from common.stage import exit_on_error
 from procs.orders import in_force
 
 _ALL = 10**9
+_RECENT = 500  # orders looked through for the newest of a symbol: more than are placed between two looks
 
 
 @click.command()
@@ -166,8 +167,9 @@ def _rows(config: Config, reader: Reader) -> dict[str, Row]:
             fill["fill_id"]: fill["qty"] for fill in reader.fills(_ALL, client_id=row["client_id"])})
                       for row in reader.open_orders()]
         positions = reader.positions()
-        newest = {symbol: found[0]["id"] for symbol in {*config.symbols, *positions}
-                  if (found := reader.orders(1, symbol=symbol))}
+        newest: dict[str, int] = {}
+        for row in reader.orders(_RECENT):
+            newest.setdefault(row["symbol"], row["id"])
     return following(unfinished, config.market.symbols, positions, newest)
 
 
