@@ -31,9 +31,7 @@ from prometheus_client.utils import floatToGoString
 from common.config import Config
 from common.fixed import SCALE
 from common.overview import Overview
-from common.telemetry import Telemetry
-from common.telemetry import _bucket as bucket_of
-from common.telemetry import _middle as middle_of
+from common.telemetry import Telemetry, bucket_of, middle_of
 from common.watch.health import expected
 
 COUNTER, GAUGE, HISTOGRAM, INFO, INTERNAL = "counter", "gauge", "histogram", "info", "internal"
