@@ -3,7 +3,6 @@
 Writes procs/pictures/page-{light,dark}-{desktop,phone}.png. Takes two minutes: a page is to have something to show.
 """
 
-import os
 import shutil
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from tests.browser import TOKEN, chromium, live, missing, opened
 from tests.pipeline import Pipeline, free_port
 
 FOLDER = Path(__file__).resolve().parents[1] / "procs" / "pictures"
-SIZES = {"desktop": (1440, 1180), "phone": (390, 1500)}
+SIZES = {"desktop": (1440, 1480), "phone": (390, 1500)}
 SCHEMES = ("light", "dark")
 MOST_BYTES = 250_000
 _SHOWN_MS = 75_000  # of time that a picture is to show
@@ -25,7 +24,7 @@ def main() -> None:
     if missing():
         sys.exit(missing())
     FOLDER.mkdir(exist_ok=True)
-    folder, instance, port = Path(tempfile.mkdtemp(prefix="ap")), f"page{os.getpid()}", free_port()
+    folder, instance, port = Path(tempfile.mkdtemp(prefix="ap")), "page-demo", free_port()
     for name in ("state", "run"):
         (folder / name).mkdir(mode=0o700)
     pipeline = Pipeline(instance, folder / "state", folder / "run", ALPHA_MONITOR__PAGE="true",

@@ -36,7 +36,8 @@ class Bench:
         before = self.pipeline.env if hasattr(self, "pipeline") else {}
         kept = {name: before[name] for name in before if name.startswith("ALPHA_") and "__" in name}
         self.pipeline = Pipeline(self.instance, self.state_dir, self.run_dir, "--rate", "200", **{
-            "ALPHA_MONITOR__PAGE": "true", "ALPHA_MONITOR__PORT": str(self.port), "ALPHA_MONITOR_TOKEN": TOKEN, **kept})
+            "ALPHA_MONITOR__PAGE": "true", "ALPHA_MONITOR__PORT": str(self.port), "ALPHA_MONITOR__REFRESH_MS": "500",
+            "ALPHA_MONITOR_TOKEN": TOKEN, **kept})
         return self.pipeline
 
     def halted(self) -> bool:
@@ -103,7 +104,7 @@ def test_it_shows_the_fills_that_the_exchange_itself_has_on_record(page, bench):
 
 
 def test_another_symbol_is_chosen_and_its_book_comes(page):
-    page.get_by_role("button", name="ETH-USD").click()
+    page.get_by_role("button", name="ETH-USD").dispatch_event("click")
     until_page(page, "document.querySelector('.depth .symbol').textContent === 'ETH-USD'")
     until_page(page, "(() => { const one = document.getElementById('chart-depth').data?.[0];"
                      " return one && one.x.length > 3 && one.x[0] < 10000; })()")
@@ -166,12 +167,12 @@ def test_without_the_token_nothing_can_be_done_and_with_a_wrong_one_neither(brow
     live(page)
     halt = page.locator("[data-do=halt]")
     assert halt.get_attribute("aria-disabled") == "true"
-    halt.click(force=True)
+    halt.dispatch_event("click")
     page.locator("#token-in").fill("a-wrong-token-0123456789")
     page.keyboard.press("Enter")
     until_page(page, "document.querySelector('[data-do=halt]').getAttribute('aria-disabled') === 'false'")
-    halt.click()
-    page.locator("#confirm-yes").click()
+    halt.dispatch_event("click")
+    page.locator("#confirm-yes").dispatch_event("click")
     until_page(page, "document.getElementById('confirm-said').textContent.includes('the token is wrong')")
     assert killswitch.state(bench.state_dir) is None and not bench.halted()
     assert halt.get_attribute("aria-disabled") == "true"

@@ -339,7 +339,7 @@ function tiles(now) {
     ["Predictions", `${rate("predictions")}/s`, `${number(n.skipped)} rows skipped`],
     ["Tick to decision, p50", told?.count ? `${micro(told.p50)} µs` : "–", told?.count ? `p99 ${micro(told.p99)} µs` : "no decision yet"],
     ["Decisions", `${rate("decisions")}/s`, `${number(n.decisions)} in all`],
-    ["Orders", number(n.orders), `${number(n.working)} working, ${number(n.unresolved)} unresolved`],
+    ["Orders", number(n.orders), n.unresolved ? `${number(n.unresolved)} unresolved` : `${number(n.working)} working`],
     ["Fills", number(n.fills), `fees ${number(n.fees, 2)}`],
     ["Profit", number(n.pnl, 2, true), `closed ${number(n.realised, 0, true)}, open ${number(n.unrealised, 0, true)}`],
     ["Exposure", number(n.exposure), `net ${number(n.position, 0, true)}`],

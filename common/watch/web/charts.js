@@ -80,7 +80,7 @@ export class Charts {
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false, hovermode: "closest",
       font: { family: "system-ui, sans-serif", size: 11, color: c.text }, hoverlabel: { bgcolor: c.card, bordercolor: c.soft, font: { color: c.text, size: 12 } },
-      transition: { duration: 0 }, ...more,
+      ...more,
       margin: { l: 58, r: 14, t: 8, b: 28, ...more.margin },
       xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis }, ...(more.yaxis2 ? { yaxis2: { ...axis, ...more.yaxis2 } } : {}),
     };
@@ -141,6 +141,7 @@ export class Charts {
 
   #profit(profit, at) {
     const c = this.#colours, x = profit.map(([when]) => local(when));
+    const low = Math.min(...profit.map(([, pnl]) => pnl)), high = Math.max(...profit.map(([, pnl]) => pnl)), span = Math.max(high - low, 0.01);
     const label = (text, x, xanchor, color) => ({ text, x, xanchor, xref: "paper", y: 1, yanchor: "top", yref: "paper", showarrow: false, font: { color, size: 12 } });
     return {
       data: [
@@ -148,7 +149,8 @@ export class Charts {
         { x, y: profit.map(([, pnl]) => pnl), mode: "lines", type: "scatter", line: { color: c.blue, width: 2 }, hovertemplate: "profit %{y:,.2f}<extra></extra>" },
       ],
       layout: { xaxis: { ...this.#time(at), nticks: 4, range: [Math.min(x[0] ?? local(at), local(at - 20_000)), local(at + 1000)] }, margin: { l: 52, r: 52 }, annotations: [label("profit ―", 0.02, "left", c.blue), label("exposure ┄", 0.98, "right", c.orange)],
-        yaxis: { nticks: 5, tickformat: ",.6~g" }, yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", nticks: 4, tickformat: ".3~s", showgrid: false } },
+        yaxis: { range: [low - 0.06 * span, high + 0.24 * span], nticks: 5, tickformat: ",.6~g" },
+        yaxis2: { overlaying: "y", side: "right", tickmode: "auto", range: [0, 1.3 * Math.max(1, ...profit.map(([, , exposure]) => exposure))], nticks: 4, tickformat: ".3~s", showgrid: false } },
     };
   }
 
