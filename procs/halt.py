@@ -4,20 +4,15 @@ import getpass
 import json
 import os
 import sys
-import time
 
 import click
 
-from common import guard, killswitch
-from common.clock import SystemClock
-from common.config import Config, load, told
-from common.errors import AlphaError
+from common import killswitch
+from common.config import load
 from common.gateways import is_live
-from common.overview import Overview
 from common.risk import FLATTENING, REDUCING
 from common.stage import exit_on_error
-
-_PATIENCE_S = 2.0
+from common.watch.controls import cancel, is_confirmed
 
 
 @click.command()
@@ -42,11 +37,11 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
         config = load(path)
         found = killswitch.halt(config.state_dir, reason, _who())
         fields = {"halted": True, "why": found.why, "who": found.who,
-                  "confirmed": _await(config.instance.name, halted=1)}
+                  "confirmed": is_confirmed(config.instance.name, halted=1)}
         lines = [f"halted: {found.why}"]
         if not fields["confirmed"]:
             lines[0] += "; no executor confirms it: none runs, or it hangs (alpha status)"
-            outcomes, problem = _cancel(config)
+            outcomes, problem = cancel(config)
             fields |= {"orders": [outcome._asdict() for outcome in outcomes], "problem": problem}
             lines += [f"  {one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}"
                       for one in outcomes]
@@ -97,7 +92,7 @@ def _reduce(reason: str, path: str | None, as_json: bool, flatten: bool) -> None
     with exit_on_error():
         config = load(path)
         found = killswitch.reduce(config.state_dir, reason, _who(), flatten)
-        confirmed = _await(config.instance.name, reducing=FLATTENING if found.flatten else REDUCING)
+        confirmed = is_confirmed(config.instance.name, reducing=FLATTENING if found.flatten else REDUCING)
         _tell(as_json, {"reducing": True, "flatten": found.flatten, "why": found.why, "who": found.who,
                         "confirmed": confirmed},
               f"{'flattening' if found.flatten else 'reducing'}: {found.why}" + (
@@ -119,7 +114,7 @@ def resume(path: str | None, as_json: bool) -> None:
     with exit_on_error():
         config = load(path)
         lifted = killswitch.resume(config.state_dir)
-        confirmed = _await(config.instance.name, halted=0, reducing=0)
+        confirmed = is_confirmed(config.instance.name, halted=0, reducing=0)
         _tell(as_json, {"halted": not confirmed, "lifted": lifted._asdict() if lifted else None},
               (f"lifted: {lifted.why}" if lifted else "nothing was halted")
               + ("" if confirmed else "; the executor does not confirm that it trades (alpha status)"))
@@ -149,28 +144,6 @@ def _who() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def _await(instance: str, **gauges: int) -> bool:
-    """Whether a living executor shows these within two seconds."""
-    end = time.monotonic() + _PATIENCE_S
-    overview = Overview(instance)
-    while time.monotonic() < end:
-        overview.refresh()
-        if overview.ready("executor") and all(
-                overview.get("executor", name) == value for name, value in gauges.items()):
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _cancel(config: Config) -> tuple[list[guard.Outcome], str]:
-    """Cancel working orders without the executor, by the configuration that it was started with. Returns what became
-    of them, and what stood in the way."""
-    try:
-        return guard.cancel_working(told(config, "executor"), SystemClock()), ""
-    except AlphaError as error:
-        return [], str(error)
 
 
 def _tell(as_json: bool, fields: dict, text: str) -> None:

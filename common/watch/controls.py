@@ -1,7 +1,7 @@
 """What may be done to a running pipeline from afar: halt, reduce, flatten, resume, by the kill switch's files.
 
-The same as the commands of those names, and by the same words. Whether the executor has done it is looked up in its
-telemetry, as they do; a halt that nobody confirms cancels working orders at the venue itself (common.guard).
+The commands of those names (procs/halt.py) do the same, with the same parts. Whether the executor has done it is looked
+up in its telemetry; where nobody confirms a halt, working orders are cancelled at the venue from here (common.guard).
 """
 
 import time
@@ -31,23 +31,24 @@ def act(config: Config, action: str, why: str, who: str, patience_s: float = PAT
     folder = config.state_dir
     if action == "halt":
         found = killswitch.halt(folder, why, who)
-        if _shown(config, patience_s, halted=1):
+        if is_confirmed(config.instance.name, patience_s, halted=1):
             return Done(True, f"halted: {found.why} (by {found.who})")
-        return Done(False, f"halted: {found.why}; no executor confirms it: none runs, or it hangs. {_cancel(config)}")
+        return Done(False, f"halted: {found.why}; no executor confirms it: none runs, or it hangs. "
+                           f"{_cancelled(config)}")
     if action == "resume":
         lifted = killswitch.resume(folder)
         text = f"lifted: {lifted.why} (by {lifted.who})" if lifted else "nothing was halted"
-        shown = _shown(config, patience_s, halted=0, reducing=ACTIVE)
+        shown = is_confirmed(config.instance.name, patience_s, halted=0, reducing=ACTIVE)
         return Done(shown, text if shown else f"{text}; the executor does not confirm that it trades")
     found = killswitch.reduce(folder, why, who, flatten=action == "flatten")
-    shown = _shown(config, patience_s, reducing=FLATTENING if found.flatten else REDUCING)
+    shown = is_confirmed(config.instance.name, patience_s, reducing=FLATTENING if found.flatten else REDUCING)
     text = f"{'flattening' if found.flatten else 'reducing'}: {found.why} (by {found.who})"
     return Done(shown, text if shown else f"{text}; no executor confirms it: none runs, or it hangs")
 
 
-def _shown(config: Config, patience_s: float, **gauges: int) -> bool:
-    """Whether a living executor shows these in time."""
-    end, overview = time.monotonic() + patience_s, Overview(config.instance.name)
+def is_confirmed(instance: str, patience_s: float = PATIENCE_S, **gauges: int) -> bool:
+    """Whether a living executor shows these within `patience_s`."""
+    end, overview = time.monotonic() + patience_s, Overview(instance)
     while True:
         overview.refresh()
         if overview.ready("executor") and all(
@@ -58,11 +59,19 @@ def _shown(config: Config, patience_s: float, **gauges: int) -> bool:
         time.sleep(0.02)
 
 
-def _cancel(config: Config) -> str:
+def cancel(config: Config) -> tuple[list[guard.Outcome], str]:
+    """Cancel working orders without the executor, by the configuration that it was started with. Returns what became
+    of them, and what stood in the way."""
     try:
-        outcomes = guard.cancel_working(told(config, "executor"), SystemClock())
+        return guard.cancel_working(told(config, "executor"), SystemClock()), ""
     except AlphaError as error:
-        return f"Working orders could not be cancelled from here: {error}"
+        return [], str(error)
+
+
+def _cancelled(config: Config) -> str:
+    outcomes, problem = cancel(config)
+    if problem:
+        return f"Working orders could not be cancelled from here: {problem}"
     if not outcomes:
         return "The journal knows no working orders."
     return "; ".join(f"{one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}"
