@@ -266,6 +266,7 @@ function collect(now) {
       kept.delete(id);
     }
   }
+  if (at - state.profit.at(-1)?.[0] > 5000) state.profit.push([at - 1, null, null]); // nobody knows what was between
   state.profit.push([at, now.numbers.pnl, now.numbers.exposure]);
   while (state.profit.length && at - state.profit[0][0] > KEEP_MS) state.profit.shift();
 }

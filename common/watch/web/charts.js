@@ -141,7 +141,8 @@ export class Charts {
 
   #profit(profit, at) {
     const c = this.#colours, x = profit.map(([when]) => local(when));
-    const low = Math.min(...profit.map(([, pnl]) => pnl)), high = Math.max(...profit.map(([, pnl]) => pnl)), span = Math.max(high - low, 0.01);
+    const known = profit.map(([, pnl]) => pnl).filter((pnl) => pnl !== null);
+    const low = Math.min(...known), high = Math.max(...known), span = Math.max(high - low, 0.01);
     const label = (text, x, xanchor, color) => ({ text, x, xanchor, xref: "paper", y: 1, yanchor: "top", yref: "paper", showarrow: false, font: { color, size: 12 } });
     return {
       data: [
