@@ -3,7 +3,7 @@
     symbol=BTCUSDT&side=BUY&...&recvWindow=2000&timestamp=1499827319559   &signature=<64 hexadecimal digits>
 
 What is signed is what is sent: names and values percent-encoded, in the given order, the signature at the end. Over
-the WebSocket API the parameters are signed in alphabetical order.
+the WebSocket API the parameters are signed in alphabetical order, and as they are.
 """
 
 import hashlib
@@ -40,9 +40,10 @@ class Credentials:
         return f"{text}&signature={self.sign(text)}"
 
     def frame(self, parameters: Mapping[str, object]) -> dict[str, object]:
-        """`parameters` for the WebSocket API, with the key, signed."""
+        """`parameters` for the WebSocket API, with the key, signed: sorted, and as they are, since JSON needs no
+        percent-encoding."""
         named = dict(sorted((parameters | {"apiKey": self._key}).items()))
-        return named | {"signature": self.sign(encoded(named))}
+        return named | {"signature": self.sign("&".join(f"{name}={value}" for name, value in named.items()))}
 
     def verifies(self, key: str, text: str, signature: str) -> bool:
         """Whether `key` is this one and `signature` that of `text`, in a time that tells nothing of either."""

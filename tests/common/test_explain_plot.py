@@ -5,7 +5,7 @@ import pytest
 from common import explain_context, explain_plot
 from common.config import Config
 from common.errors import ConfigError
-from common.explain import explain
+from common.explain import PASSED, explain
 from common.explain_day import report
 from common.orders import SIDE_NAMES
 from common.positions import Position
@@ -43,7 +43,7 @@ def test_a_picture_is_drawn_of_what_is_there(tree, tmp_path):
 
 def test_a_price_in_ticks_takes_up_nothing_of_a_limit(tree, tmp_path):
     told = {"check": "price_in_ticks", "key": "instruments.tick", "value": "100", "limit": "0.01", "at_least": False,
-            "verdict": "passed"}
+            "verdict": PASSED}
     explain_plot.draw({**tree, "checks": [*tree["checks"], told]}, tmp_path / "ticks.svg")
     one = (tmp_path / "ticks.svg").read_text()
     assert "price_in_ticks" in one and "at most 0.01" not in one

@@ -149,7 +149,9 @@ def test_models_change_five_times_under_load_and_no_row_is_lost(running):
               and not count("feature", "waiting") and not count("feature", "under_lease"), what="all given out")
         assert count("feature", "offered") == count("feature", "dispatched") + count("feature", "skipped")
         assert count("feature", "dispatched") == count("feature", "done") + count("feature", "lost")
-        assert count("feature", "done") == count("inference", "rows")
+        # A lease that ran out on a machine that was busy may have been worked off all the same.
+        late = count("inference", "rows") - count("feature", "done")
+        assert 0 <= late <= count("feature", "lost")
         assert count("inference", "rows") == sum(count("inference", name) for name in (
             "predictions", "invalid", "cold", "model_errors", "stale_refs"))
         assert count("feature", "lost") == count("inference", "model_errors") == 0
