@@ -45,7 +45,7 @@ def test_an_independent_client_signs_the_same_request_of_the_websocket_api(crede
 
 
 def test_the_websocket_api_has_values_signed_as_its_json_holds_them():
-    """By its documentation; python-binance encodes them. No key of Binance's has a sign that would tell the two apart."""
+    """By its documentation; python-binance encodes them. No key of Binance's has a sign that tells the two apart."""
     credentials = Credentials("a/key+with=signs", SECRET)
     told = credentials.frame({"timestamp": 5})
     assert credentials.verifies("a/key+with=signs", "apiKey=a/key+with=signs&timestamp=5", told["signature"])
