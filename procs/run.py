@@ -26,7 +26,7 @@ import click
 from common import shm
 from common.captures import describe
 from common.config import DEFAULT_FILE, ENV_CONFIG, Config, load
-from common.errors import AlphaError, ConfigError, ResourceError
+from common.errors import AlphaError, ConfigError, InstanceError, ResourceError
 from common.locks import lock_file, private_folder
 from common.log_files import last_words
 from common.overview import Overview, words
@@ -51,7 +51,8 @@ class Duration(click.ParamType):
 
 @click.command()
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
-@click.option("--for", "seconds", type=Duration(), help="Stop after so long, for example 60s (default: on Ctrl-C).")
+@click.option("--for", "seconds", type=Duration(),
+              help="Stop so long after all is ready, for example 60s (default: on Ctrl-C).")
 @click.option("--summary", type=click.Path(dir_okay=False, writable=True), help="Write the summary here, as JSON.")
 @click.option("--capture", "captures", multiple=True, type=click.Path(exists=True, dir_okay=False),
               help="Serve this recording instead of the synthetic market; may be repeated, in order.")
@@ -82,7 +83,7 @@ def run(path: str | None, seconds: float | None, summary: str | None, captures: 
       alpha run --capture day1.gz --capture day2.gz --speed 10
 
     Exit codes: 0 a clean run, 1 errors were counted or shared memory was left, 2 the configuration is wrong, 3 the
-    model does not fit, 5 a port is taken, or the pipeline runs already, 6 another `alpha run` has this instance.
+    model does not fit, 5 a port is taken, 6 this instance runs already.
     """
     with exit_on_error():
         overrides = _overrides(load(path).exchange.port, captures, speed, workers, rate, seed, model, shadow)
@@ -174,7 +175,7 @@ class Session:
             if swept:
                 self._say(f"removed {len(swept)} shared-memory blocks that a killed run had left")
         if held:
-            raise ResourceError("a stage of this instance runs already", where=", ".join(held),
+            raise InstanceError("a stage of this instance runs already", where=", ".join(held),
                                 remedy="stop it, or choose another instance.name")
         _refuse_taken(settings.exchange.host, settings.exchange.port, "the port of the loopback exchange is taken",
                       "ALPHA_EXCHANGE__PORT with ALPHA_MARKET__WS_URL, ALPHA_MARKET__REST_URL and "

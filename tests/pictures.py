@@ -3,6 +3,7 @@
 Writes procs/pictures/page-{light,dark}-{desktop,phone}.png. Takes two minutes: a page is to have something to show.
 """
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ _SETTLES_MS = 4000  # until every chart in sight has been drawn anew
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     if missing():
         sys.exit(missing())
     FOLDER.mkdir(exist_ok=True)

@@ -51,7 +51,6 @@ class Stages(NamedTuple):
     found: dict[str, StageState]
     errors: dict[str, int]  #: stage -> how often it ended with one
     expected: tuple[str, ...]
-    logs: str
 
 
 class Supervisor(NamedTuple):
@@ -59,7 +58,6 @@ class Supervisor(NamedTuple):
     programs: list[str]
     sockets: dict[str, str]  #: path -> why it does not answer; "" where it does
     states: list[tuple[str, str, str]]  #: process, state, description
-    logs: str
 
 
 def look_processes(patient: Patient) -> Processes:
@@ -158,7 +156,7 @@ def look_stages(patient: Patient) -> Stages:
     overview = Overview(patient.config.instance.name)
     overview.refresh()
     errors = {name: telemetry.get("errors") for name, telemetry in overview.stages.items()}
-    return Stages(overview.states(), errors, patient.started, str(patient.config.state_dir / "log"))
+    return Stages(overview.states(), errors, patient.started)
 
 
 def judge_stages(found: Stages) -> Iterator[Finding]:
@@ -167,8 +165,12 @@ def judge_stages(found: Stages) -> Iterator[Finding]:
         return
     wrong = 0
     for name, one in found.found.items():
-        log, errors = f"{found.logs}/{name}.log", found.errors.get(name, 0)
-        if not one.up:
+        log, errors = f"alpha logs {name}", found.errors.get(name, 0)
+        if not one.up and one.usage is not None and one.waiting_for:
+            wrong += 1
+            yield warning(f"{name} gave no sign of life for {one.age_s:,.0f} s: it is busy with {one.waiting_for}",
+                          "no tick gets past it", "wait: the first start on a machine compiles, for a minute or two")
+        elif not one.up:
             wrong += 1
             dead = "its process is gone" if one.usage is None else "it hangs"
             yield error(f"{name} gave no sign of life for {one.age_s:,.0f} s: {dead}", "no tick gets past it",
@@ -218,7 +220,7 @@ def look_supervisor(patient: Patient) -> Supervisor:
             else:
                 sockets[str(path)] = ""
                 states += [(one["name"], one["statename"], one["description"]) for one in found]
-    return Supervisor(wrong, programs, sockets, states, str(config.state_dir / "log"))
+    return Supervisor(wrong, programs, sockets, states)
 
 
 def _states(path: Path) -> list[dict]:
@@ -248,7 +250,7 @@ def judge_supervisor(found: Supervisor) -> Iterator[Finding]:
             bad = True
             yield error(f"{name} is in {state}: {description}", "it ends whenever it is started"
                         if state == "BACKOFF" else "its supervisor has given it up",
-                        f"see {found.logs}/{name}.log; then start it again")
+                        f"see alpha logs {name.partition('-')[0]}; then start it again")
         elif state in ("EXITED", "STOPPED") and name != "monitor":
             bad = True
             yield warning(f"{name} is in {state}: {description}", "somebody stopped it", "start it again")

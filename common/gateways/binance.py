@@ -16,7 +16,7 @@
     401, 403, 404, 413, 418, 429 refused, code or not: it came no further than the door
     408, 409, other 4xx, 5xx     unknown; also -1000, -1001, -1006 and -1007 under whatever status
     -4116, or "duplicate"        unknown: an order of this client id is there, and has to be asked for
-    429, 418, 403, -1003, -1015  refused; come back after Retry-After
+    429, 418, 403, -1003, -1008, -1015   refused; come back after Retry-After
     none, nothing left           refused by ourselves: it never left; and a pause, since the venue is not there
     none otherwise               unknown
 

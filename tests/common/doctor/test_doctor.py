@@ -90,7 +90,7 @@ def process(**more) -> Process:
 def stages(expected: tuple[str, ...] = ("feature",), errors: int = 0, **more) -> running.Stages:
     state = StageState(**{"up": True, "ready": True, "age_s": 0.1, "uptime_s": 9.0, "restarts": 0,
                           "usage": Usage(1, 1.0), "waiting_for": "", **more})
-    return running.Stages({"feature": state}, {"feature": errors}, expected, "/log")
+    return running.Stages({"feature": state}, {"feature": errors}, expected)
 
 
 def owned(**more) -> files.Owned:
@@ -135,7 +135,7 @@ def told(**more) -> settings.Settings:
 
 
 def supervisor(**more) -> running.Supervisor:
-    return running.Supervisor(**{"wrong": None, "programs": ["feature"], "sockets": {}, "states": [], "logs": "/log",
+    return running.Supervisor(**{"wrong": None, "programs": ["feature"], "sockets": {}, "states": [],
                                  **more})
 
 
@@ -211,16 +211,17 @@ PLANTED = {
     "ports": [(ports(Listener("127.0.0.1", 8765, 1), 9, "python -m procs.cli exchange"),
                ERROR, "the exchange of another instance, pid 9", "kill 9, or set ALPHA_EXCHANGE__PORT"),
               (ports(Listener("::", 8765, 1)), ERROR, "not to be seen", "ss -l")],
-    "stages": [(stages(age_s=9, up=False), ERROR, "no sign of life for 9 s: it hangs", "/log/feature.log; kill it"),
+    "stages": [(stages(age_s=9, up=False), ERROR, "no sign of life for 9 s: it hangs", "logs feature; kill it"),
+               (stages(age_s=9, up=False, waiting_for="its kernels"), WARNING, "busy with its kernels", "wait"),
                (stages(up=False, usage=None), ERROR, "its process is gone", "start it again"),
-               (stages(ready=False, waiting_for="books"), WARNING, "for books", "/log/feature.log"),
-               (stages(errors=2), WARNING, "an error 2 times", "/log"),
-               (stages(restarts=3), NOTE, "started again 3 times", "/log"),
+               (stages(ready=False, waiting_for="books"), WARNING, "for books", "alpha logs feature"),
+               (stages(errors=2), WARNING, "an error 2 times", "alpha logs"),
+               (stages(restarts=3), NOTE, "started again 3 times", "alpha logs"),
                (stages(("feature", "inference-1")), WARNING, "not started: inference-1", "inference --worker 1")],
     "supervisor": [
         (supervisor(states=[("feature", "FATAL", "exited too quickly")]), ERROR, "feature is in FATAL",
-         "/log/feature.log"),
-        (supervisor(states=[("feature", "BACKOFF", "x")]), ERROR, "BACKOFF", "/log/feature.log"),
+         "alpha logs feature"),
+        (supervisor(states=[("feature", "BACKOFF", "x")]), ERROR, "BACKOFF", "alpha logs feature"),
         (supervisor(states=[("feature", "STOPPED", "x")]), WARNING, "STOPPED", "start it"),
         (supervisor(sockets={"/r/s.sock": "refused"}), NOTE, "no supervisor answers", "rm /r/s.sock"),
         (supervisor(wrong=ConfigError("no numprocs line", where="feature")), ERROR, "numprocs", "git checkout")],
