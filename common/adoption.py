@@ -13,14 +13,13 @@ from common.errors import ContractError
 from common.fixed import text
 from common.gateways import Acked
 from common.journal import Journal
-from common.ledger import Ledger
-from common.orders import TERMINAL, Order, State
+from common.ledger import Ledger, corrected
+from common.orders import CORRECTION, TERMINAL, Order, State
 from common.positions import Position
 from common.reconciliation import OrderSight, Sight, corrections, fills_of
 from common.risk import Account, Rate
 
 REASON = "taken over from the venue by hand"
-TYPE = "CORRECTION"
 
 
 def adopt(journal: Journal, sights: Iterable[Sight], now: int, wall: int) -> list[str]:
@@ -40,6 +39,9 @@ def adopt(journal: Journal, sights: Iterable[Sight], now: int, wall: int) -> lis
                 continue
             symbol, ours = sight.symbol, restored.positions.get(sight.symbol, Position())
             epoch, seq = (restored.streams.get(symbol) or [(0, 0)])[-1]
+            if any(one.theirs.known and one.theirs.end is None for one in sight.orders):
+                raise ContractError("what an order that is alive has filled may not be told yet",
+                                    where=f"symbol={symbol}", remedy="cancel it at the venue, and look again")
             why = f"{REASON}: it holds {text(sight.theirs.qty)}, the journal {text(ours.qty)}"
             for part in corrections(ours, sight.theirs):
                 if not part.price:
@@ -47,10 +49,10 @@ def adopt(journal: Journal, sights: Iterable[Sight], now: int, wall: int) -> lis
                                         remedy="close it at the venue")
                 number += 1
                 order = Order(f"adopt-{wall // 1_000_000_000}-{number}", symbol, part.side, part.qty, part.price,
-                              epoch, seq, TYPE)
-                journal.intent(order, json.dumps({"adopted": {"journal": ours.qty, "venue": sight.theirs.qty}}), wall)
-                journal.advance(order.client_id, State.UNKNOWN, wall, why)
-                journal.fill(order, "adopted", part.qty, part.price, 0, State.FILLED, wall)
+                              epoch, seq, CORRECTION)
+                context = json.dumps({"adopted": {"journal": ours.qty, "venue": sight.theirs.qty}})
+                for method, arguments in corrected(order, context, why, wall):
+                    getattr(journal, method)(*arguments)
                 done.append(f"{symbol}: {'bought' if part.side > 0 else 'sold'} {text(part.qty)} at {text(part.price)} "
                             f"as {order.client_id}, a correction")
     return done

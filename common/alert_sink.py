@@ -19,6 +19,7 @@ import queue
 import signal
 import ssl
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -55,20 +56,24 @@ def by_command(command: tuple[str, ...], timeout_s: float, environ: Mapping[str,
     harmless = {name: value for name, value in environ.items() if name not in SECRETS}
 
     def deliver(content: bytes) -> None:
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.PIPE, env=harmless, start_new_session=True)
-        except OSError as error:
-            raise ResourceError("the command for alerts cannot be started",
-                                where=f"{command[0]}: {error.strerror}") from None
-        try:
-            said = process.communicate(content, timeout_s)[1]
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise ResourceError("the command for alerts does not end",
-                                where=f"{command[0]}: {timeout_s:g} s") from None
+        # A file, no pipe: whoever the command leaves behind may hold that open for ever.
+        with tempfile.TemporaryFile() as words:
+            try:
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words,
+                                           env=harmless, start_new_session=True)
+            except OSError as error:
+                raise ResourceError("the command for alerts cannot be started",
+                                    where=f"{command[0]}: {error.strerror}") from None
+            try:
+                process.communicate(content, timeout_s)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise ResourceError("the command for alerts does not end",
+                                    where=f"{command[0]}: {timeout_s:g} s") from None
+            words.seek(max(0, words.seek(0, os.SEEK_END) - 1000))
+            said = words.read()
         if process.returncode:
             raise ResourceError("the command for alerts failed", where=f"{command[0]}: exit code {process.returncode}, "
                                 f"{said.decode(errors='replace').strip()[-200:]!r}")

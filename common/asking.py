@@ -52,7 +52,7 @@ def talk(topics: Mapping[str, Topic], gateway: Gateway, clock, patience_s: float
         heard = {}
         for event in gateway.work():
             if type(event) is Throttled:
-                quiet_ns = event.until_ns
+                quiet_ns = max(quiet_ns, event.until_ns)
                 continue
             name = getattr(event, "client_id", "")
             if name in topics:

@@ -45,6 +45,7 @@ def cancel_working(config: Config, clock, patience_s: float = PATIENCE_S) -> lis
     except AlphaError as error:
         named = ", ".join(order.client_id for order in orders)
         raise type(error)(error.what, where=f"{error.where}; not cancelled: {named}", remedy=error.remedy) from None
+    gateway.observe()  # a dead man's timer would outlive this, and cancel what others have there
     gateway.restore({})
     try:
         return cancel(orders, gateway, clock, patience_s)

@@ -35,11 +35,11 @@ from common.config import Config
 from common.errors import ConfigError, ContractError, ResourceError
 from common.journal_log import lost_commits
 from common.locks import lock_file
-from common.orders import SIDE_NAMES, TERMINAL, Order, State, Working
+from common.orders import CORRECTION, SIDE_NAMES, TERMINAL, Order, State, Working
 from common.positions import Position
 
 VERSION = 3
-LAST = "last"  #: the newest order, where one is asked for by its id
+LAST = "last"  #: the newest order that was decided, where one is asked for by its id
 _OLDEST = 1  # version that is still read, and brought to ours by the next writer
 _RECENT = 1000  # orders that a start looks back at, for the limits that count orders in a time
 _APPLICATION = 0x414C5048  # "ALPH", in the file's header
@@ -169,8 +169,8 @@ class Journal:
             _checkpoint(db, positions, streams)
             rows = db.execute(f"SELECT id FROM orders WHERE state NOT IN ({_TERMINAL_SQL}) ORDER BY id").fetchall()
             working = [_working(db, "id", row[0]) for row in rows]
-            recent = db.execute("SELECT symbol, side, qty, price, created_ns FROM orders ORDER BY id DESC"
-                                f" LIMIT {_RECENT}").fetchall()[::-1]
+            recent = db.execute("SELECT symbol, side, qty, price, created_ns FROM orders WHERE order_type != ?"
+                                f" ORDER BY id DESC LIMIT {_RECENT}", (CORRECTION,)).fetchall()[::-1]
             begun = _begun(db, {symbol: position.qty for symbol, position in positions.items() if position.qty})
         return Restored(positions, working, {symbol: list(found) for symbol, found in streams.items()}, virgin, recent,
                         begun)
@@ -324,7 +324,7 @@ class Reader:
         """One order: by its client id, by a beginning of it that no other has, or `LAST`. ConfigError for none,
         or several."""
         if words == LAST:
-            found = self.orders(1)
+            found = self._rows("SELECT * FROM orders WHERE order_type != ? ORDER BY id DESC LIMIT 1", (CORRECTION,))
         else:
             found = self._rows("SELECT * FROM orders WHERE client_id = ?", (words,)) or self._rows(
                 "SELECT * FROM orders WHERE substr(client_id, 1, ?) = ? ORDER BY id DESC LIMIT 4", (len(words), words))

@@ -80,16 +80,21 @@ def _read(path: Path) -> tuple[str, int, str, bool] | None:
     """(who, when, why, whether to flatten) of a file of ours, None if it is not there. One that cannot be read or
     understood counts as there."""
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         return "?", 0, f"{path.name} cannot be read: {error.strerror}", False
     try:
         told = json.loads(text)
-        return str(told["who"]), int(told["when_ns"]), str(told["why"]), told.get("flatten") is True
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return _plain(told["who"]), int(told["when_ns"]), _plain(told["why"]), told.get("flatten") is True
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return "?", 0, f"{path.name} says nothing that can be read", False
+
+
+def _plain(text: object) -> str:
+    """As UTF-8 can say it: half a surrogate pair ends whoever shows it."""
+    return str(text).encode("utf-8", "replace").decode()
 
 
 def present(path: str | Path) -> bool:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from common.errors import VenueError
 from common.fixed import SCALE
 from common.gateways import Acked, Ended, Filled
-from common.orders import BUY, SELL, TERMINAL, Order, State, Working
+from common.orders import BUY, CORRECTION, SELL, TERMINAL, Order, State, Working
 from common.positions import Position, to_fixed
 from common.risk import Account, Standing, exposure
 
@@ -32,8 +32,8 @@ _ALIVE = (State.ACKNOWLEDGED, State.PARTLY_FILLED)
 class Ledger:
     """`repeats` is risk.max_repeats: so many orders of a symbol and side are remembered by their time."""
 
-    def __init__(self, account: Account, repeats: int = 0) -> None:
-        self.account, self._repeats = account, repeats
+    def __init__(self, account: Account, repeats: int = 0, absence_ns: int = ABSENCE_NS) -> None:
+        self.account, self._repeats, self._absence_ns = account, repeats, absence_ns
         self.positions: dict[str, Position] = {}
         self.orders: dict[str, Working] = {}  #: not at their end, by client id
         self.ended_lately: OrderedDict[str, Working] = OrderedDict()  #: at their end, the last few
@@ -127,6 +127,12 @@ class Ledger:
         if position.qty * held <= 0:  # begun, turned around or ended
             self._entered[order.symbol] = working.decided_ns or self._monotonic(working.created_ns, wall)
         self.entries.append(("fill", (order, event.fill_id, event.qty, event.price, event.fee, working.state, wall)))
+        if event.base_fee:
+            # It was bought, and never came: as if sold again for what the fee is worth.
+            kept = Order(f"fee-{order.client_id}-{event.fill_id}", order.symbol, -order.side, event.base_fee,
+                         event.price, order.epoch, order.seq, CORRECTION)
+            position.fill(kept.side, kept.qty, kept.price, 0)
+            self.entries += corrected(kept, "{}", "the fee was taken of what was bought", wall)
         self._settle(working)
         return True
 
@@ -156,11 +162,11 @@ class Ledger:
         if working.state is not State.UNKNOWN or working.filled or working.venue_id:
             raise VenueError("the venue does not know an order that it has acknowledged",
                              where=f"order={working.order.client_id}, venue_id={working.venue_id}")
-        if working.absent_ns and now - working.absent_ns >= ABSENCE_NS:
+        if working.absent_ns and now - working.absent_ns >= self._absence_ns:
             self._advance(working, State.REJECTED, wall, "it never arrived")
             return True
         working.absent_ns = working.absent_ns or now
-        working.query_ns = working.absent_ns + ABSENCE_NS
+        working.query_ns = working.absent_ns + self._absence_ns
         return False
 
     def unanswered(self, working: Working, now: int) -> None:
@@ -288,3 +294,9 @@ class Ledger:
         found = [self._times.get((symbol, side), ()) for side in (BUY, SELL)]
         standing.repeat_buy_ns, standing.repeat_sell_ns = (
             times[0] if len(times) == self._repeats else _NEVER for times in found)
+
+
+def corrected(order: Order, context: str, why: str, wall: int) -> list[tuple[str, tuple]]:
+    """The entries of an order of type CORRECTION: filled as soon as it is there, and without a fee."""
+    return [("intent", (order, context, wall)), ("advance", (order.client_id, State.UNKNOWN, wall, why)),
+            ("fill", (order, "corrected", order.qty, order.price, 0, State.FILLED, wall))]

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 
 from common.config import LOG_LEVELS
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 _OURS = ("at", "level", "stage", "pid", "event", "traceback", "logger")
 _TEXT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.(\d{3}) (DEBUG|INFO|WARNING|ERROR|CRITICAL) +(\S+) (.*)")
 _SUPERVISOR = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),(\d{3}) (BLAT|TRAC|DEBG|INFO|WARN|ERRO|CRIT) (.*)")
@@ -109,4 +111,5 @@ def _local(day: str, time: str, ms: str) -> int:
 
 
 def _on_one_line(text: str) -> str:
-    return "\\n".join(text.splitlines()) if "\n" in text or "\r" in text else text
+    """Without line ends, and without what a terminal takes for a command: an answer of a venue may hold anything."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], "\\n".join(text.splitlines()))

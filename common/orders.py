@@ -23,6 +23,7 @@ from common.errors import LifeCycleError
 BUY, SELL = 1, -1
 SIDE_NAMES = {BUY: "BUY", SELL: "SELL"}
 SIDES = {name: side for side, name in SIDE_NAMES.items()}
+CORRECTION = "CORRECTION"  #: type of an order that is only booked: what is held is corrected by it, and nothing leaves
 
 
 class Order(NamedTuple):

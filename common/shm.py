@@ -267,7 +267,7 @@ class Found(NamedTuple):
 def survey() -> list[Found]:
     """Every block of this user, of all instances, by name. Asks for each lock for a microsecond, and keeps none."""
     found = []
-    for path in sorted(SHM_DIR.glob(f"alpha-{os.getuid()}-*")):
+    for path in sorted(SHM_DIR.glob(f"alpha-{os.getuid()}-*.*")):
         fd = _open(path.name)
         if fd is None:
             continue

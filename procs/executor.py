@@ -47,7 +47,7 @@ from common.gateways import (
 )
 from common.journal import Journal, located
 from common.layout import ASK_PX, BID_PX, FLAG_VALID, KIND, SEQ, VENUE_ID
-from common.ledger import ASK_AGAIN_NS, Ledger
+from common.ledger import ABSENCE_NS, ASK_AGAIN_NS, Ledger
 from common.links import DECISIONS, Network, Poller, Tap
 from common.orders import BUY, SELL, Order, State, Working
 from common.ring import Books, Top
@@ -99,7 +99,8 @@ class Executor(Stage):
         self._armed_file = str(self._state_dir / killswitch.ARMED_FILE)
         self._reduce_file = str(self._state_dir / killswitch.REDUCE_FILE)
         self.books: Books | None = None
-        self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"), config.risk.max_repeats)
+        self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"), config.risk.max_repeats,
+                             max(ABSENCE_NS, round(config.executor.timeout_s * 1e9)))
         self._rules: list[Rules] = []
         self._tag = 0  #: of the stream in `books`
         self._streams: dict[str, list[tuple[int, int]]] = {}
@@ -369,7 +370,7 @@ class Executor(Stage):
 
     def _learn(self, event: Event) -> None:
         if type(event) is Throttled:
-            self._throttled_ns = event.until_ns
+            self._throttled_ns = max(self._throttled_ns, event.until_ns)
             self._settle_state()
         elif type(event) is Portfolio:
             self._compare(event)
@@ -549,10 +550,10 @@ class Executor(Stage):
         refusal leaves that tick to the models, and to the next look."""
         account = self.ledger.account
         for symbol, standing in enumerate(self.ledger.standings):
-            held = standing.position
-            if not held or not closable(SELL if held > 0 else BUY, standing):
-                continue  # or it is being left already
-            tick, rules, now = self.books.newest(symbol), self._rules[symbol], self._clock.monotonic_ns()
+            held, rules = standing.position, self._rules[symbol]
+            if not held or closable(SELL if held > 0 else BUY, standing) < rules.lot:
+                continue  # or it is being left already, or too little to be left
+            tick, now = self.books.newest(symbol), self._clock.monotonic_ns()
             if tick is None or tick[SEQ] <= standing.seq:
                 continue  # it has been decided on: an order would have the id of the one that came of it
             bid, ask = tick[BID_PX], tick[ASK_PX]

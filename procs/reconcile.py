@@ -125,7 +125,7 @@ def _compared(config: Config, patience: float) -> Comparison:
         gateway = create(config, clock)
         try:
             gateway.observe()
-            gateway.restore({})
+            gateway.restore(reader.positions())
             while True:
                 comparison.take(look(config, reader, gateway, clock, patience,
                                      {symbol for symbol in comparison.sights if comparison.settled(symbol)}))

@@ -17,6 +17,7 @@ from common.stage import BY_SYSTEMD, SUPERVISED, exit_on_error
 from common.units import Setting, render, target_name
 from procs import run
 
+_TELLING = ("ALPHA_ALERTS__COMMAND",)  # overrides that may hold a password, where no address shows it
 _PASSED = ("TMPDIR", "PYTHONPATH")  #: where the default run folder lies; where another checkout does
 
 
@@ -78,7 +79,8 @@ def gather(config: Config, source: Path, conf: str, system: bool, secrets: str |
     others can read the file with secrets."""
     name = config.instance.name
     overrides = {key: value for key, value in environ.items() if key.startswith(ENV_PREFIX) and "__" in key}
-    left_out = tuple(sorted(key for key, value in overrides.items() if without_secret(value) != value))
+    left_out = tuple(sorted(key for key, value in overrides.items()
+                            if key in _TELLING or without_secret(value) != value))
     environment = programs.environment(conf)
     environment |= {key: value for key, value in overrides.items() if key not in left_out}
     environment |= {key: environ[key] for key in _PASSED if key in environ}

@@ -40,6 +40,7 @@ class Filled(NamedTuple):
     price: int
     fee: int  #: quote currency, below 0 a rebate
     event_ns: int  #: the venue's time, Unix ns
+    base_fee: int = 0  #: what the venue kept of what was bought: `fee` is its worth at the price of the fill
 
 
 class Ended(NamedTuple):

@@ -32,9 +32,9 @@ harm. A client id is sent once in the life of a gateway: Binance takes one anew 
 it is looked up instead. `recvWindow` is the time after which an answer is not waited for any longer: what arrives later
 than that is refused (-1021), and does not trade behind our back.
 
-A fee in the quote asset is taken as told; one in the base asset is counted at the price of its fill (the balance itself
-is then smaller than the position by it); one in any other, such as BNB, is not valued exactly: the standard rate of a
-taker stands for it, which is at least what was paid. Fees are rounded up to 1e-8.
+A fee in the quote asset is taken as told; one in the base asset at the price of its fill, and the position becomes
+smaller by it, as the balance does (`Filled.base_fee`); one in any other, such as BNB, is not valued exactly: the
+standard rate of a taker stands for it, which is at least what was paid. Fees are rounded up to 1e-8.
 
 While orders of ours rest on usd-m, a dead man's timer runs there (countdownCancelAll), and is wound up again every
 third of COUNTDOWN: if this process hangs or is gone, the venue cancels all open orders of those symbols, whosever they
@@ -181,7 +181,9 @@ class Binance:
         """The venue has its own books."""
 
     def restore(self, positions: Mapping[str, Position]) -> None:
-        """The venue has its own record."""
+        """The venue has its own record. What is held of a symbol that is not traded any more is asked for, too."""
+        if self._venue is SPOT:
+            self._symbols = tuple(dict.fromkeys((*self._symbols, *(s for s, held in positions.items() if held.qty))))
 
     def observe(self) -> None:
         """No dead man's timer: it would cancel what others look after."""
@@ -706,8 +708,8 @@ class Binance:
         qty, price = filters.rounded(qty_text, "quantity"), filters.rounded(price_text, "price")
         if qty <= 0 or price <= 0:
             raise VenueError("a fill has no quantity or no price", where=f"quantity={qty_text}, price={price_text}")
-        return Filled(followed.client_id, fill_id, qty, price, self._fee(followed.symbol, qty, price, fee_text, asset),
-                      ms * 1_000_000)
+        fee, base_fee = self._fee(followed.symbol, qty, price, fee_text, asset)
+        return Filled(followed.client_id, fill_id, qty, price, fee, ms * 1_000_000, base_fee)
 
     @staticmethod
     def _note(followed: _Followed, fills: list[Filled]) -> list[Filled]:
@@ -715,15 +717,15 @@ class Binance:
         followed.fills.update((fill.fill_id, fill.qty) for fill in fills)
         return fills
 
-    def _fee(self, symbol: str, qty: int, price: int, told: Any, asset: Any) -> int:
-        """In the quote asset; see the head of this file."""
+    def _fee(self, symbol: str, qty: int, price: int, told: Any, asset: Any) -> tuple[int, int]:
+        """In the quote asset, and what of it was taken in the base asset; see the head of this file."""
         fee = filters.rounded(told, "commission", up=True)
         known = self._filters.get(symbol, Filters())
         if not fee or asset == known.quote or asset is None or not known.quote and symbol.endswith(str(asset)):
-            return fee
+            return fee, 0
         if asset == known.base:
-            return -(-fee * price // SCALE)
-        return -(-qty * price * self._venue.fee_bps // (SCALE * 10_000))
+            return -(-fee * price // SCALE), fee
+        return -(-qty * price * self._venue.fee_bps // (SCALE * 10_000)), 0
 
     def _state(self, followed: _Followed, status: str, executed: str, reason: str) -> None:
         """What `status` means for the order."""

@@ -38,6 +38,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from common import killswitch
 from common.config import Config
 from common.errors import AlphaError, ResourceError
 from common.telemetry import Telemetry
@@ -57,6 +58,7 @@ FILES = {"/": (_WEB / "index.html", "text/html; charset=utf-8"),
          "/icon.svg": (_WEB / "icon.svg", "image/svg+xml")}
 CHARTS = "/plotly.min.js"
 MOST_CLIENTS = 32
+MOST_CONNECTIONS = 64  #: those that have not said yet what they want among them
 _MOST_BYTES = 4096  # of a message to us
 _LONGEST_WHY = 200
 _ON_THE_WAY = 128 * 1024  # bytes to a client that does not read: a few snapshots, soon old
@@ -72,6 +74,15 @@ def chart_library() -> Path | None:
         return None
     path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
     return path if path.is_file() else None
+
+
+class _Connection(ServerConnection):
+    """One of too many is cut off at once, before it has said a word: what is open takes from what the monitor opens."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self.server.handler_tasks) > MOST_CONNECTIONS:
+            transport.abort()
 
 
 class _Client:
@@ -163,8 +174,9 @@ class Server:
         quiet.setLevel(logging.CRITICAL)  # of what strangers send; what fails here is logged here
         try:
             async with serve(self._talk, sock=self._socket.dup(), process_request=self._answer, subprotocols=[PROTOCOL],
-                             select_subprotocol=_subprotocol, compression=None, max_size=_MOST_BYTES, max_queue=4,
-                             server_header=None, open_timeout=20, close_timeout=1, logger=quiet):
+                             select_subprotocol=_subprotocol, create_connection=_Connection, compression=None,
+                             max_size=_MOST_BYTES, max_queue=4, server_header=None, open_timeout=20, close_timeout=1,
+                             logger=quiet):
                 tasks = [asyncio.create_task(one) for one in (self._turns(), self._tidy(), self._stop.wait())]
                 if self._stopping.is_set():
                     return
@@ -268,6 +280,11 @@ class Server:
         if what not in controls.ACTIONS or said.get("confirm") != what:
             return controls.Done(False, "refused: not confirmed")
         why = why.strip()[:_LONGEST_WHY] if isinstance(why, str) else ""
+        if what == "halt":  # the switch waits for nobody, not for what is under way either
+            try:
+                await asyncio.to_thread(killswitch.halt, self._config.state_dir, why or "from the page", "page")
+            except AlphaError as error:
+                return controls.Done(False, str(error))
         async with self._acting:
             try:
                 done = await asyncio.to_thread(controls.act, self._config, what, why or "from the page", "page",

@@ -3,12 +3,12 @@ it with real exchanges."""
 
 import pytest
 
-from common.adoption import TYPE, adopt
+from common.adoption import adopt
 from common.errors import ContractError, LifeCycleError
 from common.fixed import SCALE
 from common.gateways import Ended, Filled
 from common.journal import Journal, Reader
-from common.orders import BUY, SELL, Order, State
+from common.orders import BUY, CORRECTION, SELL, Order, State
 from common.reconciliation import Held, Journaled, OrderSight, Sight, Told
 
 ORDER = Order("00000001-0-1", "A", BUY, 4 * SCALE, 100 * SCALE, 1, 9, time_in_force="GTC")
@@ -66,7 +66,7 @@ def test_what_it_was_filled_by_and_the_venue_denies_is_corrected_beside_it(journ
     assert journal.restore().positions["A"].qty == SCALE
     row = journal._db.execute("SELECT client_id, side, qty, price, order_type, state, epoch, seq FROM orders"
                               " ORDER BY id DESC").fetchone()
-    assert row == ("adopt-1721300000-1", SELL, 2 * SCALE, 100 * SCALE, TYPE, "filled", 1, 9)
+    assert row == ("adopt-1721300000-1", SELL, 2 * SCALE, 100 * SCALE, CORRECTION, "filled", 1, 9)
     assert journal.restore().streams == {"A": [(1, 9)]}, "no stream has moved"
 
 

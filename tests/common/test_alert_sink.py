@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import ssl
 import subprocess
 import threading
@@ -192,3 +193,10 @@ def test_sinks_are_those_that_are_configured(tmp_path):
         "command", "webhook"]
     with pytest.raises(ConfigError, match="ALPHA_ALERTS_WEBHOOK"):
         configured(config, {alert_sink.ENV_WEBHOOK: "nonsense"})
+
+
+def test_what_a_command_leaves_behind_holds_nobody_up():
+    deliver = by_command(("sh", "-c", "cat >/dev/null; setsid sleep 60 & echo $! >&2; exit 3"), 20.0, os.environ)
+    with pytest.raises(ResourceError, match="exit code 3") as failed:
+        deliver(b"{}")
+    os.kill(int(str(failed.value).split("'")[1]), signal.SIGKILL)  # it was still there: nobody waited for it

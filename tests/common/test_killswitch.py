@@ -76,3 +76,14 @@ def test_arming_is_a_file_too(tmp_path):
     killswitch.disarm(tmp_path)
     killswitch.disarm(tmp_path)
     assert not killswitch.present(tmp_path / killswitch.ARMED_FILE)
+
+
+@pytest.mark.parametrize("content", [b"caf\xe9", b"[" * 100_000, b'{"who": "a", "when_ns": 1e999, "why": "b"}'])
+def test_a_halt_that_says_nonsense_halts_all_the_same(tmp_path, content):
+    (tmp_path / killswitch.FILE).write_bytes(content)
+    assert "can be read" in killswitch.state(tmp_path).why
+
+
+def test_a_reason_can_be_shown_whatever_a_terminal_made_of_it(tmp_path):
+    killswitch.halt(tmp_path, "caf\udce9")
+    assert killswitch.state(tmp_path).why == "caf?"

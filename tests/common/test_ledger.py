@@ -8,9 +8,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from common.errors import AlphaError, LifeCycleError, VenueError
 from common.fixed import SCALE
 from common.gateways import Acked, Ended, Filled
-from common.journal import Journal
+from common.journal import Journal, Reader
 from common.ledger import ABSENCE_NS, ASK_AGAIN_NS, FOLLOW_UP_NS, Ledger
-from common.orders import BUY, SELL, TERMINAL, Order, State, Working
+from common.orders import BUY, CORRECTION, SELL, TERMINAL, Order, State, Working
 from common.positions import Position
 from common.risk import Account, Rate, exposure
 
@@ -301,3 +301,28 @@ class Bookkeeping(RuleBasedStateMachine):
 
 TestBookkeeping = Bookkeeping.TestCase
 TestBookkeeping.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
+
+
+def test_a_fee_that_was_taken_of_what_was_bought_makes_the_position_smaller(tmp_path):
+    ledger, journal = Ledger(Account(Rate(10))), Journal.open(tmp_path / "j.db")
+    order = Order("00000001-0-1", "A", BUY, 2 * SCALE, 100 * SCALE, 1, 1)
+    journal.intent(order, "{}", 5)
+    ledger.orders[order.client_id] = working = Working(order, State.SENT)
+    fee = 100 * SCALE // 500
+    assert ledger.filled(working, Filled(order.client_id, "7", 2 * SCALE, 100 * SCALE, fee, 0, SCALE // 500), 6)
+    assert not ledger.filled(working, Filled(order.client_id, "7", 2 * SCALE, 100 * SCALE, fee, 0, SCALE // 500), 7)
+    held = ledger.positions["A"]
+    assert (held.qty, held.fees) == (2 * SCALE - SCALE // 500, fee)
+    assert held.realised - held.cost == -200 * SCALE * SCALE + fee * SCALE, "what was paid, but for the fee"
+    with journal.batch():
+        for method, arguments in ledger.entries:
+            getattr(journal, method)(*arguments)
+    restored = journal.restore()
+    assert restored.positions["A"].qty == held.qty and not restored.working
+    assert [row[0] for row in restored.recent] == ["A"], "what was only booked counts to no limit of orders in a time"
+    journal.close()
+    reader = Reader(tmp_path / "j.db")
+    reader.verify()
+    assert reader.order("last")["client_id"] == order.client_id
+    assert reader.orders(1)[0]["order_type"] == CORRECTION and reader.fills(1)[0]["qty"] == SCALE // 500
+    reader.close()

@@ -13,8 +13,9 @@ from common.log_lines import Event, as_json, as_text, parse, utc
 MS = 1_000_000
 AT = 1_780_000_000_123 * MS
 names = st.text("abcdefgh_", min_size=1, max_size=8)
+shown = st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n\r\t"))  # the others are spelt out
 events = st.builds(Event, st.integers(MS, 2**62).map(lambda ns: ns // MS * MS), st.sampled_from(LOG_LEVELS),
-                   st.sampled_from(["executor", "inference-1"]), st.text(), st.integers(0, 2**22), st.text(),
+                   st.sampled_from(["executor", "inference-1"]), shown, st.integers(0, 2**22), st.text(),
                    st.sampled_from(["", "deployment"]), st.dictionaries(names, st.one_of(st.integers(), st.text())))
 
 
@@ -73,3 +74,9 @@ def test_no_line_is_an_error(line):
 def test_text_has_the_event_on_one_line(event):
     assert len(as_text(event._replace(traceback="")).split("\n")) == 1
     assert utc(event.at_ns).endswith("Z")
+
+
+def test_no_line_tells_a_terminal_what_to_do():
+    line = as_text(Event(AT, "warning", "executor", "rejected: \x1b[2Jall is well\x07"))
+    assert "\x1b" not in line
+    assert "\\x1b[2Jall is well\\x07" in line

@@ -152,3 +152,9 @@ def test_attaching_again_and_again_keeps_no_descriptor(instance):
         reader = Block.attach(instance, "books")
     assert len(os.listdir("/proc/self/fd")) == before and reader.array(np.uint8, (4096,)).sum() == 0
     block.remove()
+
+
+def test_what_only_looks_like_a_block_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(shm, "SHM_DIR", tmp_path)
+    (tmp_path / f"alpha-{os.getuid()}-other").write_bytes(b"x")
+    assert shm.survey() == []

@@ -64,6 +64,9 @@ def test_what_systemd_would_expand_is_quoted():
     assert told["Environment"] == ['"ALPHA_X__Y=a \\"b\\" 50%%"']
     assert told["ExecStop"][0].endswith('"/run/alpha demo$$/stage.inference-0.lock"')
     assert told["WorkingDirectory"] == ["/srv/my folder"]
+    several = render(PROGRAMS, SETTING._replace(environment={"ALPHA_X__Y": "[\n1]\nExecStartPre=/bin/other"}))
+    told = parsed(several["alpha-demo-executor.service"])
+    assert told["Environment"] == ['"ALPHA_X__Y=[\\n1]\\nExecStartPre=/bin/other"'], "one line, whatever is in it"
 
 
 def test_a_users_manager_is_asked_for_nothing_that_it_cannot_do():

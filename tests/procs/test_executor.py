@@ -21,7 +21,7 @@ from common.config import Config, Decision, Inference, Instance, Market, Risk
 from common.config import Executor as ExecutorSettings
 from common.decide import ALL_REASONS, Rules
 from common.fixed import SCALE, text
-from common.gateways import create
+from common.gateways import Throttled, create
 from common.journal import Journal, Reader
 from common.links import LocalLink, Network
 from common.orders import BUY, SELL, Order, State
@@ -1357,3 +1357,21 @@ def test_predictions_may_be_given_without_a_link(tmp_path):
         desk.executor.consider(desk.prediction(p))
     assert desk.get("decisions") == 3 and desk.refused() == {"SIGNAL_WEAK": 3}
     desk.close()
+
+
+def test_a_halt_file_that_cannot_be_understood_halts(desk):
+    one = desk().ready()
+    (one.folder / "halt.json").write_bytes(b"caf\xe9\n")
+    one.wait(30)
+    assert one.get("halted") == 1
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one(desk):
+    one = desk().ready()
+    now = one.clock.now_ns
+    one.executor._learn(Throttled(now + 120 * S))
+    one.executor._learn(Throttled(now + 250 * MS))
+    one.wait(300)
+    one.show(0)
+    one.predict()
+    assert not one.get("orders") and "RATE_VENUE" in one.refused()

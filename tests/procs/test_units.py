@@ -54,7 +54,8 @@ def test_the_loopback_exchange_is_left_out_where_nobody_speaks_with_it():
 
 
 def test_secrets_are_never_written(tmp_path):
-    secret = {"ALPHA_BOT_KEY": "k-secret", "ALPHA_MARKET__PROXY": "http://me:p-secret@proxy:3128"}
+    secret = {"ALPHA_BOT_KEY": "k-secret", "ALPHA_MARKET__PROXY": "http://me:p-secret@proxy:3128",
+              "ALPHA_ALERTS__COMMAND": '["curl", "-H", "Authorization: k-secret"]'}
     out = made("--secrets", str(tmp_path / "x.env"), env=secret)
     assert "secret@" not in out and "k-secret" not in out and "ALPHA_MARKET__PROXY is set and not written" in out
     assert f"EnvironmentFile=-{tmp_path / 'x.env'}" in out

@@ -12,7 +12,7 @@ const ACTIONS = {
   reduce: { title: "Only reduce?", yes: "Only reduce",
     what: "Only orders that shrink a position leave; working orders that might make one larger are cancelled. It holds until somebody resumes." },
   flatten: { title: "Leave every position?", yes: "Flatten",
-    what: "Every position is left, with the next prediction of its symbol and at the touch, and nothing else leaves. It holds until somebody resumes." },
+    what: "Every position is left, whether anything is predicted or not, at the touch, and nothing else leaves. It holds until somebody resumes." },
   resume: { title: "Resume trading?", yes: "Resume",
     what: "Lifts the halt, and what reduce and flatten have set. Positions are compared with the venue before anything trades." },
 };

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 import orjson
 import pytest
 
+from common import guard
 from common.clock import ManualClock, SystemClock
 from common.config import Config, Executor, Instrument, Market
 from common.errors import AlphaError, VenueError
@@ -689,10 +690,12 @@ def test_an_order_that_was_acknowledged_is_never_absent(alone):
 def test_a_fee_is_counted_in_the_quote_asset_whatever_it_was_paid_in(alone, name):
     alone._filters[SYMBOL] = binance.Filters(base="BTC", quote="USDT")
     fee = lambda told, asset: alone._fee(SYMBOL, 2 * SCALE, PRICE, told, asset)  # noqa: E731
-    assert fee("0.02", "USDT") == 2_000_000 and fee("-0.01", "USDT") == -1_000_000
-    assert fee("0.002", "BTC") == 2 * SCALE // 10, "at the price of its fill"
-    assert fee("0.0001", "BNB") == 200 * SCALE * (10 if name == "binance-spot" else 5) // 10_000
-    assert fee("0", None) == 0 and fee("0.000000001", "USDT") == 1, "rounded up"
+    assert fee("0.02", "USDT") == (2_000_000, 0) and fee("-0.01", "USDT") == (-1_000_000, 0)
+    assert fee("0.002", "BTC") == (2 * SCALE // 10, SCALE // 500), "at the price of its fill, and less of it is held"
+    assert fee("0.0001", "BNB") == (200 * SCALE * (10 if name == "binance-spot" else 5) // 10_000, 0)
+    assert fee("0", None) == (0, 0) and fee("0.000000001", "USDT") == (1, 0), "rounded up"
+    fill = alone._fill(alone._follow("x", SYMBOL), "1", "2", "100", "0.002", "BTC", 5)
+    assert (fill.qty, fill.fee, fill.base_fee) == (2 * SCALE, 2 * SCALE // 10, SCALE // 500)
 
 
 def test_hedge_mode_is_refused(make):
@@ -749,3 +752,16 @@ def test_neither_key_nor_secret_is_in_any_event_error_or_log(tmp_path, make, nam
     texts += everything(gateway, heard(gateway, Ended))
     found = [text for text in [*texts, caplog.text] if "pl4nted" in text]
     assert not found and len(texts) > 30
+
+
+def test_who_only_cancels_leaves_no_timer_behind(venue, make, name):
+    if name != "binance-usdm":
+        pytest.skip("it has no timer")
+    first, second = make(name, venue.url), make(name, venue.url)
+    first.observe()
+    first.submit(RESTS)
+    heard(first, Acked)
+    second.observe()  # as common.guard does
+    guard.cancel([RESTS], second, SystemClock(), 5.0)
+    second.close()
+    assert not venue.call(lambda mode: dict(mode._countdowns))

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import socket
+import threading
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from common import killswitch
 from common.errors import ResourceError
 from common.ring import Books
 from common.telemetry import Telemetry
+from common.watch import controls
 from common.watch import server as served
 from common.watch.access import SECURITY, Access
 from common.watch.server import COUNTERS, FILES, Server, bind, chart_library
@@ -327,3 +329,61 @@ def test_a_port_that_is_taken_is_named(start, config):
         bind("no.such.host.invalid", 1)
     server.close()
     bind("127.0.0.1", server.port).close()
+
+
+def test_a_halt_waits_for_nothing_that_is_under_way(start, config, monkeypatch):
+    began, over = threading.Event(), threading.Event()
+
+    def slow(config, what, *rest):
+        if what == "resume":
+            began.set()
+            assert over.wait(60)
+        return controls.Done(True, what)
+
+    monkeypatch.setattr(served.controls, "act", slow)
+    server, _ = start()
+
+    async def play() -> None:
+        async with stream(server) as one, stream(server) as other:
+            for connection, what in ((one, "resume"), (other, "halt")):
+                await connection.send(json.dumps({"type": "control", "id": 1, "do": what, "confirm": what, "why": "x",
+                                                  "token": TOKEN}))
+                await asyncio.to_thread(began.wait, 60)
+            await asyncio.to_thread(until, lambda: killswitch.state(config.state_dir), 60)
+            over.set()
+            assert (await read(other, "answer"))["ok"]
+
+    asyncio.run(play())
+
+
+def test_connections_that_say_nothing_leave_room_for_the_monitor(start, monkeypatch):
+    monkeypatch.setattr(served, "MOST_CONNECTIONS", 5)
+    server, _ = start()
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(12)]
+
+    def cut_off(one: socket.socket) -> bool:
+        one.settimeout(0.01)
+        try:
+            return one.recv(1) == b""
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+    ended: set[int] = set()
+
+    def most_are_gone() -> bool:
+        ended.update(i for i, one in enumerate(silent) if i not in ended and cut_off(one))
+        return len(ended) >= 6
+
+    until(most_are_gone, 60)
+    for one in silent:
+        one.close()
+
+    def answers() -> bool:
+        try:
+            return get(server, "/healthz")[0] == 200
+        except ConnectionError:  # the silent ones have not all been missed yet
+            return False
+
+    until(answers, 60)
