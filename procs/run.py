@@ -34,7 +34,8 @@ from common.stage import exit_on_error
 from common.watch.access import ENV_TOKEN, Access, address, is_loopback
 
 ROOT = Path(__file__).resolve().parent.parent
-_START_LIMIT_S = 120.0
+_START_LIMIT_S = 240.0
+_USUAL_START_S = 6.0
 
 
 class Duration(click.ParamType):
@@ -219,9 +220,12 @@ class Session:
                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=become_child)
 
     def _await_ready(self, supervisor: subprocess.Popen, check: subprocess.Popen) -> None:
-        limit = time.monotonic() + _START_LIMIT_S
+        limit, patient = time.monotonic() + _START_LIMIT_S, False
         while not self._stopping:
             self._refuse_wrong_model(check)
+            if not self._lively and not patient and time.monotonic() > limit - _START_LIMIT_S + _USUAL_START_S:
+                patient = True
+                self._say("starting; the first start on a machine compiles, which takes a minute or so")
             self.overview.refresh()
             waiting = [name for name in self.stages if not self.overview.ready(name)]
             if not waiting:

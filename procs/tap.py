@@ -140,8 +140,9 @@ def _live(config: Config, listener: Listener, seconds: float | None) -> Iterator
     note = Note("", config.symbols, 0)
     while end is None or time.monotonic() < end:
         if time.monotonic() > next_look:
+            if not listener.discover() and not next_look:
+                print("alpha tap: nobody sends on this link yet; it waits", file=sys.stderr)
             next_look = time.monotonic() + _LOOK_S
-            listener.discover()
             # The clocks drift apart by little, and a step of the wall clock is to be seen.
             note = note._replace(symbols=_symbols(config), offset_ns=clock.wall_ns() - clock.monotonic_ns())
             if listener.missed > told:
