@@ -1,8 +1,6 @@
 """halt, reduce, flatten, resume and arm: the kill switch, its milder forms and the safety catch, from any terminal."""
 
-import getpass
 import json
-import os
 import sys
 
 import click
@@ -12,7 +10,7 @@ from common.config import load
 from common.gateways import is_live
 from common.risk import FLATTENING, REDUCING
 from common.stage import exit_on_error
-from common.watch.controls import cancel, is_confirmed
+from common.watch.controls import cancel, is_confirmed, who
 
 
 @click.command()
@@ -35,7 +33,7 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
     """
     with exit_on_error():
         config = load(path)
-        found = killswitch.halt(config.state_dir, reason, _who())
+        found = killswitch.halt(config.state_dir, reason, who())
         fields = {"halted": True, "why": found.why, "who": found.who,
                   "confirmed": is_confirmed(config.instance.name, halted=1)}
         lines = [f"halted: {found.why}"]
@@ -91,7 +89,7 @@ def flatten(reason: str, path: str | None, as_json: bool) -> None:
 def _reduce(reason: str, path: str | None, as_json: bool, flatten: bool) -> None:
     with exit_on_error():
         config = load(path)
-        found = killswitch.reduce(config.state_dir, reason, _who(), flatten)
+        found = killswitch.reduce(config.state_dir, reason, who(), flatten)
         confirmed = is_confirmed(config.instance.name, reducing=FLATTENING if found.flatten else REDUCING)
         _tell(as_json, {"reducing": True, "flatten": found.flatten, "why": found.why, "who": found.who,
                         "confirmed": confirmed},
@@ -134,16 +132,8 @@ def arm(path: str | None) -> None:
     """
     with exit_on_error():
         config = load(path)
-        killswitch.arm(config.state_dir, _who())
+        killswitch.arm(config.state_dir, who())
         click.echo("armed" if is_live(config) else "armed; nothing here is live, so nothing waited for it")
-
-
-def _who() -> str:
-    """Who is at the keyboard, if the machine knows: a container may not. The switch does not depend on it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def _tell(as_json: bool, fields: dict, text: str) -> None:

@@ -14,9 +14,9 @@ from textual.widgets import Footer, Static
 from common import killswitch
 from common.config import Config
 from common.errors import AlphaError
+from common.watch.controls import cancel, is_confirmed, who
 from common.watch.picture import BAD, DIM, GOOD, HEAD, WARN, Trails, picture
 from common.watch.snapshot import Snapshots
-from procs.halt import _await, _cancel, _who
 
 _STYLES = {"": "", GOOD: "green", WARN: "yellow", BAD: "bold red", DIM: "dim", HEAD: "bold"}
 _EVERY_S = 1.0
@@ -166,16 +166,16 @@ class Top(App[None]):
         self.push_screen(Confirm(title, text), answered)
 
     def _halt(self) -> None:
-        found = killswitch.halt(self._config.state_dir, _REASON, _who())
+        found = killswitch.halt(self._config.state_dir, _REASON, who())
         self.notify(f"halted: {found.why}")
         self.run_worker(self._see_it_halt, thread=True)
 
     def _see_it_halt(self) -> None:
         """As `alpha halt`: where no executor confirms it, working orders are cancelled from here."""
-        if _await(self._config.instance.name, halted=1):
+        if is_confirmed(self._config.instance.name, halted=1):
             self.call_from_thread(self.notify, "the executor confirms that it is halted")
             return
-        outcomes, problem = _cancel(self._config)
+        outcomes, problem = cancel(self._config)
         said = [f"{one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}" for one in outcomes]
         if problem:
             said.append(f"working orders could not be cancelled from here: {problem}")
@@ -183,7 +183,7 @@ class Top(App[None]):
                               timeout=60)
 
     def _reduce(self) -> None:
-        found = killswitch.reduce(self._config.state_dir, _REASON, _who())
+        found = killswitch.reduce(self._config.state_dir, _REASON, who())
         self.notify(f"reducing: {found.why}")
 
     def _resume(self) -> None:

@@ -4,6 +4,8 @@ The commands of those names (procs/halt.py) do the same, with the same parts. Wh
 up in its telemetry; where nobody confirms a halt, working orders are cancelled at the venue from here (common.guard).
 """
 
+import getpass
+import os
 import time
 from typing import NamedTuple
 
@@ -44,6 +46,14 @@ def act(config: Config, action: str, why: str, who: str, patience_s: float = PAT
     shown = is_confirmed(config.instance.name, patience_s, reducing=FLATTENING if found.flatten else REDUCING)
     text = f"{'flattening' if found.flatten else 'reducing'}: {found.why} (by {found.who})"
     return Done(shown, text if shown else f"{text}; no executor confirms it: none runs, or it hangs")
+
+
+def who() -> str:
+    """Who is at the keyboard, if the machine knows: a container may not. The switch does not depend on it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def is_confirmed(instance: str, patience_s: float = PATIENCE_S, **gauges: int) -> bool:

@@ -134,6 +134,7 @@ def test_files_follow_each_other_by_age(pipeline, tmp_path):
         return len(files(tmp_path / "out")) > 3
 
     until(more, 30)
+    until(lambda: len(frames(files(tmp_path / "out"))) == sent, 30)  # the tap sends in heaps
     told = finish(process)
     paths = files(tmp_path / "out")
     assert frames(paths) == [frame(i) for i in range(sent)] and [file["part"] for file in told["files"]] == [
