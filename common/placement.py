@@ -100,5 +100,14 @@ def die_with_parent() -> None:
     parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-    if os.getppid() != parent:  # it died in between
+    # It died in between; or before, while this process was still loading, and somebody else is the parent by now.
+    if os.getppid() != parent or os.environ.get("SUPERVISOR_ENABLED") and not _is_supervisord(parent):
         os._exit(1)
+
+
+def _is_supervisord(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"supervisord" in file.read()
+    except OSError:
+        return False

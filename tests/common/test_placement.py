@@ -10,7 +10,9 @@ import pytest
 
 from common.config import Placement
 from common.placement import default_cores, freeze_collector, keep_awake
+from tests.waiting import until
 
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("exchange", "ingest", "feature", "inference", "executor", "monitor")
 
 
@@ -76,3 +78,25 @@ def test_the_collector_is_frozen_only_where_it_is_wanted():
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+def test_who_was_orphaned_before_it_could_say_so_ends(tmp_path):
+    """supervisord, killed just after it has started a stage again: the stage is still loading."""
+    program = ("import os, sys; from pathlib import Path; from common import placement\n"
+               "while os.getppid() == int(sys.argv[1]): os.sched_yield()\n"
+               "placement.die_with_parent(); Path(sys.argv[2]).touch()")
+    lived = tmp_path / "lived"
+    command = ["sh", "-c", '"$0" -c "$1" $$ "$2" >/dev/null 2>&1 & echo $!', sys.executable, program, str(lived)]
+    for supervised in (True, False):
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environ.pop("SUPERVISOR_ENABLED", None)
+        child = int(subprocess.check_output(command, env=environ | ({"SUPERVISOR_ENABLED": "1"} if supervised else {})))
+        until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child), 30)
+        assert lived.exists() == (not supervised)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
