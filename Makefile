@@ -11,7 +11,7 @@ run: $(RUN_TOOLS)
 	@exec $(VENV)/bin/alpha run $(ARGS)
 
 test: $(TEST_TOOLS)
-	@exec $(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@exec $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 model: $(TEST_TOOLS)
 	@exec $(VENV)/bin/python -m models.recipe $(ARGS)

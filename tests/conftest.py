@@ -8,16 +8,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent
-
-
-def pytest_collection_modifyitems(items):
-    """Shared out over two processes, tests that run real pipelines stay in one, one after the other: two pipelines at
-    once would starve each other. Every other file stays whole, for the sake of its fixtures."""
-    for item in items:
-        place = item.path.relative_to(ROOT)
-        item.add_marker(pytest.mark.xdist_group("pipelines" if place.parts[0] == "procs" else place.as_posix()))
-
 
 @pytest.fixture(scope="session")
 def recordings() -> Path:
