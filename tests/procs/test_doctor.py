@@ -141,7 +141,7 @@ startretries=0
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: worst("supervisor", env).level == Level.ERROR, 60, "the end of the program")
-        assert is_found(worst("supervisor", env), Level.ERROR, "feature is in FATAL", "log/feature.log")
+        assert is_found(worst("supervisor", env), Level.ERROR, "feature is in FATAL", "alpha logs feature")
     finally:
         process.kill()  # which leaves its socket
         process.wait()
