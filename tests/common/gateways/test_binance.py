@@ -9,7 +9,7 @@ import pytest
 
 from common import guard
 from common.clock import ManualClock, SystemClock
-from common.config import Config, Executor, Instrument, Market
+from common.config import Config, Executor, Instance, Instrument, Market
 from common.errors import AlphaError, VenueError
 from common.fixed import SCALE
 from common.gateways import (
@@ -26,6 +26,7 @@ from common.gateways import (
     binance_venue,
 )
 from common.http import Reply
+from common.journal import Journal, located
 from common.orders import BUY, SELL, Order, State
 from common.signing import Credentials
 from tests.still_binance import PRICE, still
@@ -754,14 +755,18 @@ def test_neither_key_nor_secret_is_in_any_event_error_or_log(tmp_path, make, nam
     assert not found and len(texts) > 30
 
 
-def test_who_only_cancels_leaves_no_timer_behind(venue, make, name):
+def test_who_only_cancels_leaves_no_timer_behind(venue, make, name, tmp_path):
     if name != "binance-usdm":
         pytest.skip("it has no timer")
-    first, second = make(name, venue.url), make(name, venue.url)
+    first = make(name, venue.url)
     first.observe()
     first.submit(RESTS)
     heard(first, Acked)
-    second.observe()  # as common.guard does
-    guard.cancel([RESTS], second, SystemClock(), 5.0)
-    second.close()
+    config = Config(instance=Instance(state_dir=str(tmp_path)), market=Market(symbols=(SYMBOL,)),
+                    executor=Executor(gateway=name, base_url=venue.url, timeout_s=5.0))
+    journal = Journal.open(located(config))
+    journal.intent(RESTS, "{}", 1)
+    journal.advance(RESTS.client_id, State.SENT, 2)
+    journal.close()
+    assert guard.cancel_working(config, SystemClock(), 10.0) == [(RESTS.client_id, SYMBOL, True, "cancelled")]
     assert not venue.call(lambda mode: dict(mode._countdowns))
