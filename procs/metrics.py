@@ -6,9 +6,9 @@ import sys
 import click
 
 from common.config import load
-from common.overview import Overview
 from common.stage import exit_on_error
 from common.watch.metrics import exposition
+from common.watch.snapshot import Snapshots
 
 RULES, DASHBOARD = "rules.yaml", "dashboard.json"  #: in common/watch
 _SCRAPE = """scrape_configs:
@@ -49,7 +49,9 @@ def metrics(path: str | None, openmetrics: bool, what: str | None, target: str |
         if what == "scrape":
             click.echo(_SCRAPE.format(target=target or f"{config.monitor.host}:{config.monitor.port}"), nl=False)
             return
-        overview = Overview(config.instance.name)
-        overview.refresh()
-        click.echo(exposition(overview, config, "application/openmetrics-text" if openmetrics else ""), nl=False)
+        snapshots = Snapshots(config)
+        positions, overview = snapshots.positions(), snapshots.overview
+        text = exposition(overview, config, "application/openmetrics-text" if openmetrics else "", positions)
+        snapshots.close()
+        click.echo(text, nl=False)
     sys.exit(0 if overview.stages else 7)

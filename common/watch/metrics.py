@@ -16,11 +16,11 @@ Histograms have the bounds 2^k and 1.5 * 2^k ns, each less 1 ns: there a bucket 
 count is exact, none is interpolated. `_sum` takes each duration for the middle of its bucket: exact below 64 ns,
 within 1/64 of the truth above.
 
-Read from shared memory and /proc alone: no stage notices a scrape.
+Read from shared memory, /proc and the journal alone: no stage notices a scrape.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,8 @@ from prometheus_client.utils import floatToGoString
 
 from common.config import Config
 from common.fixed import SCALE
-from common.overview import Overview
+from common.overview import BookState, Overview
+from common.positions import MONEY, Position
 from common.telemetry import Telemetry, bucket_of, middle_of
 from common.watch.health import expected
 
@@ -239,6 +240,12 @@ OTHERS: dict[str, tuple[str, str]] = {
     "book_age_seconds": (GAUGE, "Since the newest tick was received"),
     "book_mid_price_quote": (GAUGE, "Middle of the best prices"),
     "book_spread_quote": (GAUGE, "Best ask less best bid"),
+    # By the journal, of every symbol that was ever held.
+    "position_quantity": (GAUGE, "What is held, below 0 if sold short"),
+    "position_cost_quote": (GAUGE, "What that has cost, below 0 if sold short"),
+    "position_unrealised_quote": (GAUGE, "Profit if it were left at the mid of a valid book, before fees"),
+    "position_realised_quote": (GAUGE, "Realised profit before fees, over the life of the journal"),
+    "position_fees_quote": (GAUGE, "Fees, over the life of the journal"),
     # As the monitor last told, of one life of it.
     "model_judged": (COUNTER, "Predictions whose outcome is known"),
     "model_brier_score": (GAUGE, "Mean squared error of its probabilities; lower is better"),
@@ -291,10 +298,12 @@ def content_type(accept: str = "") -> str:
     return choose_encoder(accept)[1]
 
 
-def exposition(overview: Overview, config: Config | None = None, accept: str = "") -> bytes:
+def exposition(overview: Overview, config: Config | None = None, accept: str = "",
+               positions: Mapping[str, Position] | None = None) -> bytes:
     """Everything that is known now: the text format of Prometheus, or OpenMetrics if `accept` asks for it. Refresh the
-    overview before. With `config` also what it expects: stages that never came, and the limits."""
-    return choose_encoder(accept)[0](_Now(overview, config))
+    overview before. With `config` also what it expects: stages that never came, and the limits; with `positions` what
+    is held of each symbol (`Snapshots.positions`)."""
+    return choose_encoder(accept)[0](_Now(overview, config, positions or {}))
 
 
 def metric_of(stage: str, counter: str, what: Declared) -> str:
@@ -320,8 +329,8 @@ _SUFFIX = {COUNTER: "_total", GAUGE: "", INFO: "_info"}
 class _Now:
     """What an encoder asks for the families of metrics; made anew for each scrape, so nothing is registered."""
 
-    def __init__(self, overview: Overview, config: Config | None) -> None:
-        self._overview, self._config = overview, config
+    def __init__(self, overview: Overview, config: Config | None, positions: Mapping[str, Position]) -> None:
+        self._overview, self._config, self._positions = overview, config, positions
         self._families = {name: Family(f"{PREFIX}_{name}", help, kind) for name, (kind, help) in FAMILIES.items()}
 
     def collect(self) -> Iterable[Family]:
@@ -394,7 +403,10 @@ class _Now:
                                     "provider": told.get("provider", "")}, 1)
 
     def _books(self) -> None:
-        for symbol, top in self._overview.tops().items():
+        tops = self._overview.tops()
+        for symbol, held in self._positions.items():
+            self._held({"symbol": symbol}, held, tops.get(symbol))
+        for symbol, top in tops.items():
             labels = {"symbol": symbol}
             self._add("book_valid", labels, top.valid)
             self._add("book_ticks", labels, top.ticks)
@@ -402,6 +414,15 @@ class _Now:
             if top.bid and top.ask:
                 self._add("book_mid_price_quote", labels, (top.bid + top.ask) / 2 / SCALE)
                 self._add("book_spread_quote", labels, (top.ask - top.bid) / SCALE)
+
+    def _held(self, labels: dict[str, str], held: Position, top: BookState | None) -> None:
+        self._add("position_quantity", labels, held.qty / SCALE)
+        self._add("position_cost_quote", labels, held.cost / MONEY)
+        if not held.qty or top is not None and top.valid and 0 < top.bid < top.ask:
+            mid = (top.bid + top.ask) // 2 if held.qty else 0
+            self._add("position_unrealised_quote", labels, held.unrealised(mid) / MONEY)
+        self._add("position_realised_quote", labels, held.realised / MONEY)
+        self._add("position_fees_quote", labels, held.fees / SCALE)
 
     def _judged(self) -> None:
         told = self._overview.judged()

@@ -334,7 +334,8 @@ class Server:
             found = health.ready(config, overview.states(), overview.tops(), overview.values("executor"))
             return _response(found.status, found.body(), "application/json")
         wanted = ", ".join(accept)
-        return _response(200, metrics.exposition(overview, config, wanted), metrics.content_type(wanted))
+        text = metrics.exposition(overview, config, wanted, self._snapshots.positions())
+        return _response(200, text, metrics.content_type(wanted))
 
     async def _file(self, path: str, headers: Headers) -> Response:
         """A file of the table, compressed; not again to a browser that has it."""

@@ -92,10 +92,8 @@ class Snapshots:
         """The pipeline now; books below the best prices only of the symbols in `depth`, None for all. Raises nothing
         that a pipeline that starts, stops or breaks might cause. About 1.5 ms with four symbols."""
         now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + _LOOK_S
-            self._look()
-        overview = self.overview
+        positions = self.positions()
+        overview, trades = self.overview, self._trades
         numbers = overview.numbers()
         for gauge in ("day_loss", "drawdown", "exposure"):
             numbers[gauge] = overview.get("executor", gauge) / SCALE
@@ -104,8 +102,6 @@ class Snapshots:
         rates, rates_s, latency_now, latency_s = self._interval(now, numbers)
         if now >= self._next_total:
             self._next_total, self._totals = now + _TOTAL_S, overview.latency_us()
-        trades = self._follow()
-        positions = trades.positions if trades else {}
         symbols = self._symbols(positions, depth)
         executor = overview.stages.get("executor")
         words = executor.told() if executor else {}  # what bears on trading is never older than this snapshot
@@ -126,6 +122,15 @@ class Snapshots:
             "judged": overview.judged(), "feeds": self._feeds(), "workers": self._workers(),
             "journal": {"path": self._file[0], "error": self._journal_error},
         }
+
+    def positions(self) -> Mapping[str, Position]:
+        """What is held of each symbol by the journal, as of now; {} while there is none."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            self._look()
+        self._follow()
+        return self._trades.positions if self._trades is not None else {}
 
     def history(self, symbol: str, seconds: float = 120.0, points: int = 240) -> list[tuple[int, float]]:
         """(Unix ns, mid) of a symbol over the last so many seconds, as far as the ring reaches back, at most `points`:
@@ -185,14 +190,13 @@ class Snapshots:
             except ResourceError as error:
                 self._journal_error = str(error)
 
-    def _follow(self) -> Trades | None:
+    def _follow(self) -> None:
         if self._trades is not None:
             try:
                 self._trades.look()
             except ResourceError as error:  # another look, at another reader, may find it mended
                 self._journal_error = str(error)
                 self.close()
-        return self._trades
 
     # ---- the parts
 

@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 from common.config import Config, load
 from common.telemetry import Telemetry
 from common.watch import metrics
+from common.watch.snapshot import Snapshots
 from procs.cli import main
 from tests.common.watch.expressions import DASHBOARD, RULES, expressions, names, of_dashboard, of_rules
 from tests.pipeline import Pipeline, command, environment, free_port
@@ -82,6 +83,31 @@ LIVE = {
     "alpha metrics": lambda pipeline: of_metrics(said("metrics", env=pipeline.env)),
     "alpha metrics --openmetrics": lambda pipeline: of_metrics(said("metrics", "--openmetrics", env=pipeline.env)),
 }
+
+
+#: who tells what is held, and how its answer becomes comparable: symbol -> quantity, unrealised, realised, fees
+HOLDING = {
+    "alpha position": lambda pipeline: {symbol: [float(found[key]) for key in ("qty", *PROFIT)] for symbol, found in
+                                        json.loads(said("position", "--all", "--json", env=pipeline.env))[
+                                            "symbols"].items()},
+    "alpha top --once --json": lambda pipeline: shown(json.loads(said("top", "--once", "--json", env=pipeline.env))),
+    "the page's snapshot": lambda pipeline: shown(streamed(pipeline)),
+    "alpha metrics": lambda pipeline: sampled(said("metrics", env=pipeline.env)),
+    "the page's /metrics": lambda pipeline: sampled(page(pipeline, "/metrics")),
+}
+PROFIT = ("unrealised", "realised", "fees")
+
+
+def shown(told: dict[str, Any]) -> dict[str, list[float]]:
+    return {one["name"]: [one[key] for key in ("qty", *PROFIT)] for one in told["symbols"]
+            if one["fees"] or one["realised"] or one["qty"]}
+
+
+def sampled(text: str) -> dict[str, list[float]]:
+    names = ["alpha_position_quantity", *(f"alpha_position_{key}_quote" for key in PROFIT)]
+    found = {(sample.name, sample.labels.get("symbol")): sample.value
+             for family in text_string_to_metric_families(text) for sample in family.samples}
+    return {symbol: [found[name, symbol] for name in names] for name, symbol in found if name == names[0]}
 
 
 def said(*arguments: str, env: dict[str, str]) -> str:
@@ -170,7 +196,13 @@ def test_every_number_is_the_same_whoever_is_asked(pipeline):
     for name in ("frames", "ticks", "rows", "predictions", "decisions", "orders", "fills", "judged", "quote_checks"):
         assert asked[name] > 0, f"nothing was compared: {name} is 0"
     assert asked["decisions"] == asked["orders"] + sum(asked["refusals"].values()) == asked["latencies"]["decide"]
-    text = metrics.exposition(pipeline.overview, config).decode()  # attaches to the books ring before it goes
+    held = {name: ask(pipeline) for name, ask in HOLDING.items()}
+    assert held["alpha position"], "nothing was traded"
+    for name, positions in held.items():
+        assert positions == {symbol: pytest.approx(values, abs=1e-8)
+                             for symbol, values in held["alpha position"].items()}, name
+    text = page(pipeline, "/metrics")
+    metrics.exposition(pipeline.overview, config)  # attaches to the books ring before it goes
     check_what_is_built_on(text)
 
     pipeline.process.send_signal(signal.SIGCONT)
@@ -188,8 +220,13 @@ def test_every_number_is_the_same_whoever_is_asked(pipeline):
 def scraped(pipeline: Pipeline, config: Config) -> dict[str, Any]:
     """What a real Prometheus makes of it, with our rules; each expression of the dashboard has an answer, and nothing
     of a pipeline in order is an alert."""
+    snapshots = Snapshots(config)
+
     def expose(accept: str) -> bytes:
-        return metrics.exposition(pipeline.overview, config, accept)
+        return metrics.exposition(pipeline.overview, config, accept, positions)
+
+    positions = snapshots.positions()
+    snapshots.close()
 
     with Prometheus(pipeline.state_dir / "prometheus", free_port(), expose,
                     lambda target: printed("--scrape-config", "--target", target), printed("--rules")) as prometheus:

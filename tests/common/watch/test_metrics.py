@@ -5,6 +5,7 @@ import importlib
 import math
 import os
 import time
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,9 @@ from prometheus_client.utils import floatToGoString
 
 from common.config import Config, Inference, Risk
 from common.fixed import SCALE
+from common.orders import BUY, SELL
 from common.overview import Overview
+from common.positions import Position
 from common.ring import Books
 from common.telemetry import STANDARD, Telemetry
 from common.watch import metrics
@@ -66,11 +69,12 @@ def pipeline(instance):
         telemetry.close()
 
 
-def scrape(overview: Overview, config: Config | None = None) -> dict[tuple[str, frozenset], float]:
+def scrape(overview: Overview, config: Config | None = None,
+           positions: Mapping[str, Position] | None = None) -> dict[tuple[str, frozenset], float]:
     """(name without prefix, labels) -> value; a series that comes twice is an error."""
     overview.refresh()
     found: dict[tuple[str, frozenset], float] = {}
-    for family in text_string_to_metric_families(metrics.exposition(overview, config).decode()):
+    for family in text_string_to_metric_families(metrics.exposition(overview, config, positions=positions).decode()):
         for sample in family.samples:
             key = sample.name.removeprefix("alpha_"), frozenset(sample.labels.items())
             assert sample.name.startswith("alpha_") and key not in found
@@ -155,7 +159,7 @@ def test_histograms_are_exact_in_every_count_and_near_in_their_sum(durations):
     for ns in durations:
         executor.observe("tick_to_order", ns)
     overview = Overview("nothing-of-that-name")
-    families = metrics._Now(overview, None)
+    families = metrics._Now(overview, None, {})
     families._timers("executor", executor)
     samples = families._families["tick_to_order_seconds"].samples
     counts = {sample.labels["le"]: sample.value for sample in samples if sample.name.endswith("_bucket")}
@@ -192,6 +196,30 @@ def test_books_are_told_by_symbol(instance, pipeline):
     finally:
         books.close()
     assert of(scrape(overview), "book_valid", symbol="BTC-USD") == 0  # ingest has gone
+
+
+def test_what_is_held_is_told_by_symbol(instance, pipeline):
+    pipeline("ingest")
+    held = {"BTC-USD": Position(), "AAPL": Position(), "MSFT": Position()}
+    held["BTC-USD"].fill(SELL, 2 * SCALE, 101 * SCALE, SCALE // 4)
+    held["AAPL"].fill(BUY, SCALE, 50 * SCALE, 0)
+    held["MSFT"].fill(BUY, SCALE, 10 * SCALE, 0)
+    held["MSFT"].fill(SELL, SCALE, 12 * SCALE, 0)
+    books = Books.create(instance, ("BTC-USD", "AAPL"), 1024)
+    try:
+        write_top(books, 0, 100 * SCALE, 101 * SCALE, time.monotonic_ns())
+        found = scrape(Overview(instance), positions=held)
+        assert of(found, "position_quantity", symbol="BTC-USD") == -2
+        assert of(found, "position_cost_quote", symbol="BTC-USD") == -202
+        assert of(found, "position_unrealised_quote", symbol="BTC-USD") == 1.0  # sold at 101, the mid is 100.5
+        assert of(found, "position_fees_quote", symbol="BTC-USD") == 0.25
+        assert ("position_unrealised_quote", frozenset({("symbol", "AAPL")})) not in found  # it has no price
+        assert of(found, "position_unrealised_quote", symbol="MSFT") == 0  # none is needed
+        assert of(found, "position_realised_quote", symbol="MSFT") == 2
+    finally:
+        books.close()
+    found = scrape(Overview(instance), positions=held)  # ingest has gone
+    assert ("position_unrealised_quote", frozenset({("symbol", "BTC-USD")})) not in found
 
 
 def test_models_in_use_and_as_judged(instance, pipeline):
