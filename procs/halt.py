@@ -2,15 +2,15 @@
 
 import json
 import sys
+from typing import Any, NoReturn
 
 import click
 
 from common import killswitch
 from common.config import load
 from common.gateways import is_live
-from common.risk import FLATTENING, REDUCING
 from common.stage import exit_on_error
-from common.watch.controls import cancel, is_confirmed, who
+from common.watch.controls import Done, act, who
 
 
 @click.command()
@@ -32,21 +32,11 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
       alpha halt --json
     """
     with exit_on_error():
-        config = load(path)
-        found = killswitch.halt(config.state_dir, reason, who())
-        fields = {"halted": True, "why": found.why, "who": found.who,
-                  "confirmed": is_confirmed(config.instance.name, halted=1)}
-        lines = [f"halted: {found.why}"]
-        if not fields["confirmed"]:
-            lines[0] += "; no executor confirms it: none runs, or it hangs (alpha status)"
-            outcomes, problem = cancel(config)
-            fields |= {"orders": [outcome._asdict() for outcome in outcomes], "problem": problem}
-            lines += [f"  {one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}"
-                      for one in outcomes]
-            if problem:
-                lines.append(f"  working orders could not be cancelled from here: {problem}")
-        _tell(as_json, fields, "\n".join(lines))
-    sys.exit(0 if fields["confirmed"] else 1)
+        done = act(load(path), "halt", reason, who())
+        fields = {"halted": True, **_told(done)}
+        if done.outcomes is not None:
+            fields |= {"orders": [outcome._asdict() for outcome in done.outcomes], "problem": done.problem}
+    _end(as_json, fields, done)
 
 
 @click.command()
@@ -88,14 +78,8 @@ def flatten(reason: str, path: str | None, as_json: bool) -> None:
 
 def _reduce(reason: str, path: str | None, as_json: bool, flatten: bool) -> None:
     with exit_on_error():
-        config = load(path)
-        found = killswitch.reduce(config.state_dir, reason, who(), flatten)
-        confirmed = is_confirmed(config.instance.name, reducing=FLATTENING if found.flatten else REDUCING)
-        _tell(as_json, {"reducing": True, "flatten": found.flatten, "why": found.why, "who": found.who,
-                        "confirmed": confirmed},
-              f"{'flattening' if found.flatten else 'reducing'}: {found.why}" + (
-                  "" if confirmed else "; no executor confirms it: none runs, or it hangs (alpha status)"))
-    sys.exit(0 if confirmed else 1)
+        done = act(load(path), "flatten" if flatten else "reduce", reason, who())
+    _end(as_json, {"reducing": True, "flatten": done.switch.flatten, **_told(done)}, done)
 
 
 @click.command()
@@ -110,13 +94,8 @@ def resume(path: str | None, as_json: bool) -> None:
       alpha resume
     """
     with exit_on_error():
-        config = load(path)
-        lifted = killswitch.resume(config.state_dir)
-        confirmed = is_confirmed(config.instance.name, halted=0, reducing=0)
-        _tell(as_json, {"halted": not confirmed, "lifted": lifted._asdict() if lifted else None},
-              (f"lifted: {lifted.why}" if lifted else "nothing was halted")
-              + ("" if confirmed else "; the executor does not confirm that it trades (alpha status)"))
-    sys.exit(0 if confirmed else 1)
+        done = act(load(path), "resume", "", who())
+    _end(as_json, {"halted": not done.ok, "lifted": done.switch and done.switch._asdict()}, done)
 
 
 @click.command()
@@ -136,5 +115,10 @@ def arm(path: str | None) -> None:
         click.echo("armed" if is_live(config) else "armed; nothing here is live, so nothing waited for it")
 
 
-def _tell(as_json: bool, fields: dict, text: str) -> None:
-    print(json.dumps(fields) if as_json else text)
+def _told(done: Done) -> dict[str, Any]:
+    return {"why": done.switch.why, "who": done.switch.who, "confirmed": done.ok}
+
+
+def _end(as_json: bool, fields: dict[str, Any], done: Done) -> NoReturn:
+    print(json.dumps(fields) if as_json else done.text)
+    sys.exit(0 if done.ok else 1)

@@ -14,7 +14,7 @@ from textual.widgets import Footer, Static
 from common import killswitch
 from common.config import Config
 from common.errors import AlphaError
-from common.watch.controls import cancel, is_confirmed, who
+from common.watch.controls import Done, act, who
 from common.watch.picture import BAD, DIM, GOOD, HEAD, WARN, Trails, picture
 from common.watch.snapshot import Snapshots
 
@@ -142,10 +142,10 @@ class Top(App[None]):
         self.push_screen(Help())
 
     def action_halt(self) -> None:
-        self._ask("Halt?", "No new orders leave, and working ones are cancelled, until resume.", self._halt)
+        self._ask("Halt?", "No new orders leave, and working ones are cancelled, until resume.", "halt")
 
     def action_reduce(self) -> None:
-        self._ask("Reduce?", "Only orders that shrink a position leave, until resume.", self._reduce)
+        self._ask("Reduce?", "Only orders that shrink a position leave, until resume.", "reduce")
 
     def action_resume(self) -> None:
         folder = self._config.state_dir
@@ -153,39 +153,20 @@ class Top(App[None]):
         if found is None:
             self.notify("nothing is halted or reduced")
             return
-        self._ask("Resume trading?", f"It was stopped or restrained by {found.who}: {found.why}", self._resume)
+        self._ask("Resume trading?", f"It was stopped or restrained by {found.who}: {found.why}", "resume")
 
-    def _ask(self, title: str, text: str, act: Callable[[], None]) -> None:
+    def _ask(self, title: str, text: str, action: str) -> None:
         def answered(yes: bool | None) -> None:
             if yes:
-                try:
-                    act()
-                except AlphaError as error:
-                    self.notify(str(error), severity="error", timeout=30)
+                self.run_worker(lambda: self._act(action), thread=True)
 
         self.push_screen(Confirm(title, text), answered)
 
-    def _halt(self) -> None:
-        found = killswitch.halt(self._config.state_dir, _REASON, who())
-        self.notify(f"halted: {found.why}")
-        self.run_worker(self._see_it_halt, thread=True)
-
-    def _see_it_halt(self) -> None:
-        """As `alpha halt`: where no executor confirms it, working orders are cancelled from here."""
-        if is_confirmed(self._config.instance.name, halted=1):
-            self.call_from_thread(self.notify, "the executor confirms that it is halted")
-            return
-        outcomes, problem = cancel(self._config)
-        said = [f"{one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}" for one in outcomes]
-        if problem:
-            said.append(f"working orders could not be cancelled from here: {problem}")
-        self.call_from_thread(self.notify, "\n".join(["halted; no executor confirms it", *said]), severity="error",
-                              timeout=60)
-
-    def _reduce(self) -> None:
-        found = killswitch.reduce(self._config.state_dir, _REASON, who())
-        self.notify(f"reducing: {found.why}")
-
-    def _resume(self) -> None:
-        lifted = killswitch.resume(self._config.state_dir)
-        self.notify(f"lifted: {lifted.why}" if lifted else "nothing was halted")
+    def _act(self, action: str) -> None:
+        """As the command of that name, off the thread that draws: the executor may take its time to confirm."""
+        try:
+            done = act(self._config, action, _REASON, who())
+        except AlphaError as error:
+            done = Done(False, str(error))
+        self.call_from_thread(self.notify, done.text, severity="information" if done.ok else "error",
+                              timeout=5 if done.ok else 60)

@@ -1,7 +1,8 @@
-"""What may be done to a running pipeline from afar: halt, reduce, flatten, resume, by the kill switch's files.
+"""What a person may do to a running pipeline: halt, reduce, flatten, resume, by the kill switch's files.
 
-The commands of those names (procs/halt.py) do the same, with the same parts. Whether the executor has done it is looked
-up in its telemetry; where nobody confirms a halt, working orders are cancelled at the venue from here (common.guard).
+The commands of those names (procs/halt.py), the page and `alpha top` all go this way and say what it says. Whether the
+executor has done it is looked up in its telemetry; where nobody confirms a halt, working orders are cancelled at the
+venue from here (common.guard).
 """
 
 import getpass
@@ -13,39 +14,56 @@ from common import guard, killswitch
 from common.clock import SystemClock
 from common.config import Config, told
 from common.errors import AlphaError
+from common.killswitch import Halt, Reduction
 from common.overview import Overview
 from common.risk import ACTIVE, FLATTENING, REDUCING
 
 ACTIONS = ("halt", "reduce", "flatten", "resume")
 PATIENCE_S = 2.0  #: for the executor's confirmation
+_UNSEEN = "; no executor confirms it: none runs, or it hangs (alpha status)"
 
 
 class Done(NamedTuple):
-    """What came of it. `ok` if the executor confirms; `text` says what happened, for people."""
+    """What came of it."""
 
-    ok: bool
-    text: str
+    ok: bool  #: the executor confirms it
+    text: str  #: what happened, for people: a line, and one more for each order that was cancelled from here
+    switch: Halt | Reduction | None = None  #: what is in force now; of a resume what was until then
+    outcomes: tuple[guard.Outcome, ...] | None = None  #: of working orders, where they were cancelled from here
+    problem: str = ""  #: that kept them from being cancelled
 
 
 def act(config: Config, action: str, why: str, who: str, patience_s: float = PATIENCE_S) -> Done:
     """Do one of ACTIONS; returns within `patience_s`, or some seconds more where a halt is not confirmed and working
     orders are cancelled from here. Raises ResourceError if the switch cannot be written."""
-    folder = config.state_dir
+    folder, instance = config.state_dir, config.instance.name
     if action == "halt":
-        found = killswitch.halt(folder, why, who)
-        if is_confirmed(config.instance.name, patience_s, halted=1):
-            return Done(True, f"halted: {found.why} (by {found.who})")
-        return Done(False, f"halted: {found.why}; no executor confirms it: none runs, or it hangs. "
-                           f"{_cancelled(config)}")
+        switch = killswitch.halt(folder, why, who)
+        text = f"halted: {_reason(switch)}"
+        if is_confirmed(instance, patience_s, halted=1):
+            return Done(True, text, switch)
+        outcomes, problem = _cancel(config)
+        lines = [text + _UNSEEN, *(f"  {one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}"
+                                   for one in outcomes)]
+        if problem:
+            lines.append(f"  working orders could not be cancelled from here: {problem}")
+        elif not outcomes:
+            lines.append("  the journal knows no working orders")
+        return Done(False, "\n".join(lines), switch, outcomes, problem)
     if action == "resume":
         lifted = killswitch.resume(folder)
-        text = f"lifted: {lifted.why} (by {lifted.who})" if lifted else "nothing was halted"
-        shown = is_confirmed(config.instance.name, patience_s, halted=0, reducing=ACTIVE)
-        return Done(shown, text if shown else f"{text}; the executor does not confirm that it trades")
-    found = killswitch.reduce(folder, why, who, flatten=action == "flatten")
-    shown = is_confirmed(config.instance.name, patience_s, reducing=FLATTENING if found.flatten else REDUCING)
-    text = f"{'flattening' if found.flatten else 'reducing'}: {found.why} (by {found.who})"
-    return Done(shown, text if shown else f"{text}; no executor confirms it: none runs, or it hangs")
+        text = f"lifted: {_reason(lifted)}" if lifted else "nothing was halted"
+        shown = is_confirmed(instance, patience_s, halted=0, reducing=ACTIVE)
+        return Done(shown, text + ("" if shown else "; the executor does not confirm that it trades (alpha status)"),
+                    lifted)
+    reduction = killswitch.reduce(folder, why, who, flatten=action == "flatten")
+    shown = is_confirmed(instance, patience_s, reducing=FLATTENING if reduction.flatten else REDUCING)
+    text = f"{'flattening' if reduction.flatten else 'reducing'}: {_reason(reduction)}"
+    return Done(shown, text + ("" if shown else _UNSEEN), reduction)
+
+
+def _reason(switch: Halt | Reduction) -> str:
+    return f"{switch.why} (by {switch.who})"
 
 
 def who() -> str:
@@ -69,20 +87,10 @@ def is_confirmed(instance: str, patience_s: float = PATIENCE_S, **gauges: int) -
         time.sleep(0.02)
 
 
-def cancel(config: Config) -> tuple[list[guard.Outcome], str]:
+def _cancel(config: Config) -> tuple[tuple[guard.Outcome, ...], str]:
     """Cancel working orders without the executor, by the configuration that it was started with. Returns what became
     of them, and what stood in the way."""
     try:
-        return guard.cancel_working(told(config, "executor"), SystemClock()), ""
+        return tuple(guard.cancel_working(told(config, "executor"), SystemClock())), ""
     except AlphaError as error:
-        return [], str(error)
-
-
-def _cancelled(config: Config) -> str:
-    outcomes, problem = cancel(config)
-    if problem:
-        return f"Working orders could not be cancelled from here: {problem}"
-    if not outcomes:
-        return "The journal knows no working orders."
-    return "; ".join(f"{one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}"
-                     for one in outcomes)
+        return (), str(error)

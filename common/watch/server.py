@@ -291,7 +291,7 @@ class Server:
                                                controls.PATIENCE_S)
             except AlphaError as error:
                 done = controls.Done(False, str(error))
-        _log.warning("%s, from the page: %s", what, done.text)
+        _log.warning("%s, from the page: %s", what, "; ".join(line.strip() for line in done.text.splitlines()))
         return done
 
     # ---- GET

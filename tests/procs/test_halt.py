@@ -40,7 +40,7 @@ def test_arming_says_whether_anything_waited_for_it(instance, run_dir, tmp_path)
 def test_reducing_and_flattening_are_set_even_if_nobody_confirms(instance, run_dir, tmp_path):
     env = environment(instance, tmp_path, run_dir)
     process = command("reduce", "thin market", env=env)
-    assert "reducing: thin market; no executor confirms" in process.communicate()[0] and process.returncode == 1
+    assert "; no executor confirms it" in process.communicate()[0] and process.returncode == 1
     process = command("flatten", "later", "--json", env=env)
     told = json.loads(process.communicate()[0])
     assert told["flatten"] and told["why"] == "thin market" and not told["confirmed"]

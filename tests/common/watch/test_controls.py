@@ -51,13 +51,14 @@ def test_each_action_sets_the_switch_and_is_confirmed_by_the_executor(config):
         done = act(config, "halt", "looks wrong", "page", 20.0)
         assert done.ok and done.text == "halted: looks wrong (by page)"
         assert killswitch.state(config.state_dir).why == "looks wrong" and executor.telemetry.get("halted")
-        assert act(config, "resume", "", "page", 20.0) == (True, "lifted: looks wrong (by page)")
+        done = act(config, "resume", "", "page", 20.0)
+        assert done.ok and done.text == "lifted: looks wrong (by page)" and done.switch.why == "looks wrong"
         assert killswitch.state(config.state_dir) is None
         assert act(config, "reduce", "wind down", "page", 20.0).text == "reducing: wind down (by page)"
         assert act(config, "flatten", "now", "page", 20.0).text == "flattening: wind down (by page)"
         assert killswitch.reduction(config.state_dir).flatten
         assert act(config, "resume", "", "page", 20.0).ok and killswitch.reduction(config.state_dir) is None
-        assert act(config, "resume", "", "page", 20.0) == (True, "nothing was halted")
+        assert act(config, "resume", "", "page", 20.0)[:3] == (True, "nothing was halted", None)
     finally:
         executor.close()
 
@@ -66,5 +67,6 @@ def test_each_action_sets_the_switch_and_is_confirmed_by_the_executor(config):
 def test_what_nobody_confirms_is_told_as_such_and_the_switch_is_set_all_the_same(config, action):
     done = act(config, action, "x", "page", 0.0)
     assert not done.ok and ("no executor confirms it" in done.text or "does not confirm" in done.text)
+    assert ("no working orders" in done.text) == (done.outcomes == ()) == (action == "halt") and not done.problem
     assert (killswitch.state(config.state_dir) is not None) == (action == "halt")
     assert (killswitch.reduction(config.state_dir) is not None) == (action in ("reduce", "flatten"))
