@@ -28,7 +28,7 @@ from common.ring import Books, Rows
 from common.stage import exit_on_error
 from procs.orders import in_force
 
-_DIFFERENT = 1  # exit code
+_DIFFERENT, _NOT_MADE_AGAIN = 1, 4  # exit codes
 
 
 @click.command()
@@ -58,7 +58,7 @@ def explain(order_id: str, paths: tuple[str, ...], again: bool, model: Path | No
 
     \b
     Exit code  0  done                                     3  the model is not the one that predicted
-               1  what is made again is not the same       4  a capture cannot be read
+               1  what is made again is not the same       4  a capture cannot be read, or has not got its tick
                2  no such order, or several; an option     5  there is no journal, or it is damaged
     """
     with exit_on_error():
@@ -78,8 +78,14 @@ def explain(order_id: str, paths: tuple[str, ...], again: bool, model: Path | No
         if out:
             explain_plot.draw(tree, out)
         print(json.dumps(tree, indent=1) if as_json else "\n".join(lines(tree)))
-        differs = tree["verdict"]["same"] is False or again and tree["replay"].get("same", False) is False
-    sys.exit(_DIFFERENT if differs else 0)
+    sys.exit(_exit_code(tree))
+
+
+def _exit_code(tree: Mapping[str, Any]) -> int:
+    replayed = tree.get("replay")
+    if tree["verdict"]["same"] is False or replayed and replayed["same"] is False:
+        return _DIFFERENT
+    return _NOT_MADE_AGAIN if replayed and replayed["same"] is None and not pure.asked_by_clock(tree) else 0
 
 
 def _captures(paths: tuple[str, ...]) -> tuple[str, ...]:

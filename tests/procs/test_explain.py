@@ -181,7 +181,8 @@ def test_a_replay_compares_bits(file, recordings, tmp_path):
             chunks.seen.follow(line.heads)
             made += line.predictions
     standing, journal = before(Standing(7), Account(Rate(1.0))), Journal.open(located(config))
-    for n, found in enumerate((made[150], made[150]._replace(p_up=math.nextafter(made[150].p_up, 2)))):
+    elsewhere = made[150]._replace(venue_id=made[150].venue_id + 1)
+    for n, found in enumerate((made[150], made[150]._replace(p_up=math.nextafter(made[150].p_up, 2)), elsewhere)):
         context = explain_context.encode(found, explained.market(), standing, 0, 1, 2, 3, "")
         journal.intent(Order(f"order-{n}", "BTCUSDT", BUY, SCALE, SCALE, 7, found.seq), context, n)
     journal.close()
@@ -192,6 +193,8 @@ def test_a_replay_compares_bits(file, recordings, tmp_path):
     tree = json.loads(run(file, "order-1", "--replay", path, "--json").stdout)
     assert [told["same"] for told in tree["replay"]["compared"]] == [False, True, True]
     assert run(file, "order-1", "--replay", path).exit_code == 1
+    other = run(file, "order-2", "--replay", path)  # of another hour: nothing differs, there is nothing to compare
+    assert other.exit_code == 4 and "none of the" in other.stdout
 
 
 def test_exit_codes(file, written, recordings, tmp_path):
