@@ -23,11 +23,10 @@ from common.exits import Exit
 from common.fixed import SCALE
 from common.layout import ASK_PX, BID_PX, FLAG_VALID, KIND_NAMES, LEVELS
 from common.orders import BUY, SELL, SIDE_NAMES
-from common.overview import STATIONS
 from common.ring import Top
 from common.risk import ADMISSION, MOMENT, ORDER, Account, Check, Limits, Proposal, Rate, Refusal, Standing
 from common.sizing import break_even, g, half_spread_bps, kelly, lean, move_bps, notional, quantity
-from common.wire import CLOCK, Prediction
+from common.wire import CLOCK, STATIONS, Prediction
 
 #: who is behind a prediction: a model, or the executor's clock, which asks whether what is held is to be left
 MODEL_SPOKE, CLOCK_ASKED = "model", "clock"

@@ -18,9 +18,8 @@ from common import fixed
 from common.errors import ConfigError
 from common.fixed import SCALE
 from common.orders import SIDE_NAMES, State
-from common.overview import STATIONS
 from common.positions import Position, to_fixed
-from common.wire import CLOCK, Prediction
+from common.wire import CLOCK, STATIONS, Prediction
 
 _EPOCH = date(1970, 1, 1)
 _DAY_NS = 86_400_000_000_000
@@ -127,7 +126,7 @@ def _latencies(orders: Sequence[Mapping[str, Any]], contexts: Sequence[Mapping[s
                events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Quantiles per station, of orders on a prediction, up to the decision by the stamps that came along; `journal`,
     `ack` and `fill` by the wall clock, at which the executor wrote down that it knew."""
-    found: dict[str, list[int]] = {name: [] for name in (*STATIONS[:6], "tick_to_decision", *(a[0] for a in _AFTER))}
+    found: dict[str, list[int]] = {name: [] for name in (*STATIONS, "tick_to_decision", *(a[0] for a in _AFTER))}
     for context in contexts:
         prediction, decided = context.get("prediction"), context.get("decided_ns")
         if prediction and decided and prediction.get("worker") != CLOCK:

@@ -32,8 +32,8 @@ def replay(config: Config, paths: Sequence[str], symbol: str, prediction: Predic
     Returns `found`, False with the reason `why` where there is no such tick, or its window is not whole; else the
     sequence `seq` of the tick in the replay, `values` by column, `book` as levels (price, quantity, 1e-8) and
     `compared`, for both probabilities and the volatility. `same`: whether all their bits are, None where nothing was
-    found. Raises ModelError where the model is another than the one that predicted, VenueError for a capture that cannot
-    be read."""
+    found. Raises ModelError where the model is another than the one that predicted, VenueError for a capture that
+    cannot be read."""
     chunks = Chunks(config, _NOBODY)
     if chunks.model.id != prediction.model:
         raise ModelError("the model is not the one that predicted",

@@ -38,22 +38,25 @@ class Reduction(NamedTuple):
 
 
 def halt(state_dir: Path, reason: str, who: str = "user") -> Halt:
-    """Stop trading. An earlier halt stays as it is: the first reason is the one to look into."""
-    found = state(state_dir)
-    if found is None:
-        found = Halt(who, time.time_ns(), reason)
-        _write(state_dir / FILE, found._asdict())
-    return found
+    """Stop trading. An earlier halt stays as it is: the first reason is the one to look into. Raises ResourceError where
+    none can be written."""
+    told = _legible(state_dir / FILE)
+    if told is not None:
+        return Halt(*told[:3])
+    made = Halt(who, time.time_ns(), reason)
+    _write(state_dir / FILE, made._asdict())
+    return made
 
 
 def reduce(state_dir: Path, reason: str, who: str = "user", flatten: bool = False) -> Reduction:
     """Let nothing leave but what shrinks a position. An earlier reason stays; to flatten may be added to it, and only
-    `resume` takes it back."""
-    found = reduction(state_dir)
-    if found is None or flatten and not found.flatten:
-        found = found._replace(flatten=True) if found else Reduction(who, time.time_ns(), reason, flatten)
-        _write(state_dir / REDUCE_FILE, found._asdict())
-    return found
+    `resume` takes it back. Raises as `halt`."""
+    told = _legible(state_dir / REDUCE_FILE)
+    made = Reduction(who, time.time_ns(), reason) if told is None else Reduction(*told)
+    if told is None or flatten and not made.flatten:
+        made = made._replace(flatten=made.flatten or flatten)
+        _write(state_dir / REDUCE_FILE, made._asdict())
+    return made
 
 
 def resume(state_dir: Path) -> Halt | Reduction | None:
@@ -80,11 +83,24 @@ def _read(path: Path) -> tuple[str, int, str, bool] | None:
     """(who, when, why, whether to flatten) of a file of ours, None if it is not there. One that cannot be read or
     understood counts as there."""
     try:
+        return _parsed(path)
+    except OSError as error:
+        return "?", 0, f"{path.name} cannot be read: {error.strerror}", False
+
+
+def _legible(path: Path) -> tuple[str, int, str, bool] | None:
+    """As `_read`, but None for what cannot be read: that it is there is only presumed, so it is to be written."""
+    try:
+        return _parsed(path)
+    except OSError:
+        return None
+
+
+def _parsed(path: Path) -> tuple[str, int, str, bool] | None:
+    try:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        return "?", 0, f"{path.name} cannot be read: {error.strerror}", False
     try:
         told = json.loads(text)
         return _plain(told["who"]), int(told["when_ns"]), _plain(told["why"]), told.get("flatten") is True

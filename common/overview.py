@@ -16,10 +16,10 @@ from common.layout import FLAG_VALID
 from common.ring import Books
 from common.telemetry import Telemetry, quantiles
 from common.watch.process import Usage, usage
+from common.wire import STATIONS
 
 #: timers of the executor, in the order in which a tick meets them
-STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide", "send", "ack",
-            "tick_to_decision", "tick_to_order")
+LATENCIES = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
 _ALIVE_NS = 2_000_000_000
 _REFUSAL = "refusal_"  # begins the name of a reason's counter
 
@@ -137,7 +137,7 @@ class Overview:
         executor = self.stages.get("executor")
         if executor is None:
             return {}
-        return {name: executor.histogram(name) for name in STATIONS if name in executor.timers}
+        return {name: executor.histogram(name) for name in LATENCIES if name in executor.timers}
 
     def latency_us(self, since: dict[str, np.ndarray] | None = None) -> dict[str, dict[str, float]]:
         """p50, p99 and p999 per station in microseconds, and the count behind them."""

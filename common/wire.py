@@ -74,6 +74,9 @@ class Prediction(NamedTuple):
     end_ns: int
 
 
+#: what lies between the stamps of a prediction, in their order, and the decision
+STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide")
+
 _FORMATS: dict[type, tuple[int, str]] = {
     TickRef: (1, "<IIqqq"),
     Work: (2, "<IIqqqq"),

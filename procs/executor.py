@@ -21,15 +21,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import numpy as np
 
-from common import decision, deployment, explain_context, instant, killswitch, manifest
+from common import decision, decision_telemetry, deployment, explain_context, instant, manifest
 from common.clock import SystemClock
 from common.config import Config, load, plain
-from common.decide import ALL_REASONS, OUTBOUND_REASONS, Rules, answer, leave, wish
+from common.decide import Rules, answer, leave, wish
+from common.decision_telemetry import NOTES, DecisionTelemetry
 from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, VenueError, WireError
 from common.exits import EXITS, Exit
 from common.fixed import text
+from common.gate import Gate
 from common.gateways import (
     Absent,
     Acked,
@@ -51,24 +52,20 @@ from common.ledger import ABSENCE_NS, ASK_AGAIN_NS, Ledger
 from common.links import DECISIONS, Network, Poller, Tap
 from common.orders import BUY, SELL, Order, State, Working
 from common.ring import Books, Top
-from common.risk import ACTIVE, FLATTENING, REDUCING, Account, Rate, Refusal, closable
+from common.risk import Account, Rate, Refusal, closable
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
 from common.today import Today
 from common.wire import ABSENT, CLOCK, Prediction, decode
 
-COUNTERS = ("predictions", "superseded", "decisions", "orders", "acks", "fills", "cancels", "rejects", "unknowns",
-            "watched",  # decisions that the clock asked for, not a prediction
-            "refusals", *(f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS),
+COUNTERS = ("predictions", "superseded", *decision_telemetry.COUNTERS,
+            "orders", "acks", "fills", "cancels", "rejects", "unknowns",
             "position", "exposure", "realised", "unrealised", "fees", "day_loss",  # gauges, 1e-8 of quote currency
             "working", "unresolved", "halted", "armed", "reconciled", "reducing",  # gauges
             "drawdown",  # 1e-8 of quote currency
             *(reason.lower() for reason in EXITS))  # orders that leave a position, by what they are for
-#: what lies between the stamps of a prediction, in their order, and the decision
-STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide")
-TIMERS = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
+TIMERS = (*decision_telemetry.TIMERS, "send", "ack", "tick_to_order")
 
-NOTES = 64  #: refusals that the telemetry keeps one by one
 LOOK_AGAIN_NS = 200_000  #: a look at the kill switch that is older than that, from the decision on, is not relied upon
 DIFFERENCES = 3  #: a difference to the venue's positions counts once it was seen so often in a row
 _QUESTIONS = 8  #: asked in one turn
@@ -79,7 +76,6 @@ _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
 _TIDY_NS = 30_000_000_000
 _LAST_WORDS = 25  # waits of 20 ms for answers that are under way when the stage is closed
-_STAMPS = Prediction._fields.index("recv_ns")  # and all after it
 _log = logging.getLogger("executor")
 
 
@@ -92,12 +88,9 @@ class Executor(Stage):
                  books_source: Callable[[], Books] | None = None, state_dir: Path | None = None,
                  tap: Tap | None = None) -> None:
         self._config, self._clock, self._telemetry, self._inbox = config, clock, telemetry, inbox
-        self.gateway, self.journal, self._tap = gateway, journal, tap
+        self.gateway, self.journal, self._tally = gateway, journal, DecisionTelemetry(telemetry, tap)
         self._books_source = books_source or (lambda: Books.attach(config.instance.name))
-        self._state_dir = state_dir or config.state_dir
-        self._halt_file = str(self._state_dir / killswitch.FILE)
-        self._armed_file = str(self._state_dir / killswitch.ARMED_FILE)
-        self._reduce_file = str(self._state_dir / killswitch.REDUCE_FILE)
+        self.gate = Gate(state_dir or config.state_dir, is_live(config))
         self.books: Books | None = None
         self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"), config.risk.max_repeats,
                              max(ABSENCE_NS, round(config.executor.timeout_s * 1e9)))
@@ -105,21 +98,11 @@ class Executor(Stage):
         self._tag = 0  #: of the stream in `books`
         self._streams: dict[str, list[tuple[int, int]]] = {}
         self._virgin = False
-        self._halted = ""  # why, or ""
-        self._halt_is_filed = False
-        self._reduction: killswitch.Reduction | None = None
         self._model = -1 if config.risk.max_model_age_days else None  # whose date is known; None: nobody asks
-        self._live = is_live(config)
-        self._armed = not self._live
-        self._throttled_ns = 0
-        self._reconciled = self._portfolio_asked = False
+        self._portfolio_asked = False
         self._portfolio_ns = self._differences = 0
-        self._waiting_for = ""
         self._configuration = ""  #: by which the journal knows it
         self._settled: tuple = ()  # what telemetry shows of the state
-        self._passed: list[tuple[int, ...]] = []  # of each decision its stamps, from recv_ns on
-        self._refused: list[tuple[int, int, Refusal]] = []  # since the last turn: when, of which symbol, and why
-        self._untold: list[tuple] = []  # what the tap is to hear, as `decision.encode` takes it
         self._today = Today(journal)
         self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
         self._poller: Poller | None = None
@@ -133,8 +116,7 @@ class Executor(Stage):
         except FileNotFoundError:
             self._telemetry.tell({"waiting_for": "the books ring, which ingest makes"})
             return False
-        if self._live:
-            killswitch.disarm(self._state_dir)
+        self.gate.begin()
         self._keep_configuration()
         found = self.journal.restore()
         self._streams, self._virgin = found.streams, found.virgin
@@ -221,8 +203,7 @@ class Executor(Stage):
                 self._learn(event)
         self._flush()
         self._guarded(self._today.keep)
-        self._observe()
-        self._tell()
+        self._tally.tell()
         self.gateway.close()
         self.journal.close()
         self._inbox.close()
@@ -241,42 +222,29 @@ class Executor(Stage):
         asked = prediction.worker == CLOCK
         if self._model is not None and prediction.model != self._model and not asked:
             self._date_model(prediction.model)
-        told = self._tap is not None and self._tap.wanted
+        told = self._tally.wanted
         before = decision.before(standing, account) if told else None
         wish_ns, market, answer_ns = clock(), None, 0
         verdict = wanted = wish(prediction, standing, account, rules, wish_ns)
         if type(wanted) is not Refusal:  # worth a look at the market
             market, answer_ns = self.books.top(symbol), clock()
             verdict = answer(wanted, prediction, market, standing, account, rules, answer_ns)
-        decided = clock()
+        decided_ns = clock()
         newest = standing.seq
         if epoch == standing.epoch and prediction.seq > newest and not (asked and type(verdict) is Refusal):
             standing.seq = prediction.seq
         refusal = verdict
         if type(verdict) is Order:
             refusal = self._place(prediction, verdict, market, before or decision.before(standing, account), newest,
-                                  wish_ns, answer_ns, decided)
-        self._count(prediction, refusal, decided)
+                                  wish_ns, answer_ns, decided_ns)
+        self._tally.count(prediction, refusal, decided_ns)
+        if refusal is not None and refusal.reason in LOSSES:
+            self._halt_for_loss(refusal)
         if type(wanted) is Exit and refusal is None:
             self._telemetry.add(wanted.reason.lower())
             _log.info("leaving %s: %s, %g, limit %g", rules.symbol, *wanted)
         if told:
-            self._untold.append((prediction, wish_ns, answer_ns, market, before, verdict, refusal))
-
-    def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
-        """Count the decision; its latencies are written down later, many at a time, off the way of the next."""
-        add = self._telemetry.add
-        add("decisions")
-        if prediction.worker == CLOCK:
-            add("watched")
-        else:
-            self._passed.append((*prediction[_STAMPS:], decided))
-        if refusal is not None:
-            add("refusals")
-            add(COUNTER_OF[refusal.reason])
-            self._refused.append((decided, prediction.symbol, refusal))
-            if refusal.reason in LOSSES:
-                self._halt_for_loss(refusal)
+            self._tally.keep(prediction, wish_ns, answer_ns, market, before, verdict, refusal)
 
     def _halt_for_loss(self, refusal: Refusal) -> None:
         what, key = LOSSES[refusal.reason]
@@ -292,42 +260,15 @@ class Executor(Stage):
         except (AlphaError, OSError) as error:
             _log.error("the age of the model is not known: %s", error)
 
-    def _observe(self) -> None:
-        """The latency of each station, from the stamps that came with the decisions since the last time; and the last
-        of their refusals, one by one."""
-        if self._refused:
-            self._telemetry.note_all([(at, symbol, COUNTER_OF[refusal.reason], refusal.value, refusal.limit)
-                                      for at, symbol, refusal in self._refused[-NOTES:]])
-            self._refused.clear()
-        if not self._passed:
-            return
-        stamps = np.array(self._passed)
-        self._passed.clear()
-        self._telemetry.observe_all(STATIONS, np.diff(stamps).T)
-        self._telemetry.observe_all(("tick_to_decision",), (stamps[:, -1] - stamps[:, 0])[None])
-
-    def _tell(self) -> None:
-        """Tell the tap of the decisions since the last time, in one message."""
-        records = []
-        for told in self._untold:
-            try:
-                records.append(decision.encode(*told))
-            except WireError as error:
-                self._telemetry.add("errors")
-                _log.error("%s", error)
-        self._untold.clear()
-        if records:
-            self._tap.send(b"".join(records))
-
     def _place(self, prediction: Prediction, order: Order, market: Top, before: decision.Before, newest: int,
-               wish_ns: int, answer_ns: int, decided: int) -> Refusal | None:
+               wish_ns: int, answer_ns: int, decided_ns: int) -> Refusal | None:
         """Journal, then send, then book: the order is not to wait for what only the next one needs to know. Returns why
         not, or None when the order is out. From `before` on it is what `explain_context` keeps of the decision."""
         self._look()  # the kill switch, as of this moment
         ledger, account = self.ledger, self.ledger.account
         if account.barred:
             return Refusal(account.barred)
-        context = explain_context.encode(prediction, market, before, newest, wish_ns, answer_ns, decided,
+        context = explain_context.encode(prediction, market, before, newest, wish_ns, answer_ns, decided_ns,
                                          self._configuration)
         try:
             self.journal.intent(order, context, self._clock.wall_ns())
@@ -337,7 +278,7 @@ class Executor(Stage):
         except ResourceError as error:
             self._halt(str(error))
             return Refusal("JOURNAL_FAILED")
-        if self._clock.monotonic_ns() - decided > LOOK_AGAIN_NS:
+        if self._clock.monotonic_ns() - decided_ns > LOOK_AGAIN_NS:
             self._look()  # writing to the journal has taken its time
         sent, problem = self._clock.wall_ns(), ""
         try:
@@ -347,8 +288,8 @@ class Executor(Stage):
         except AlphaError as error:  # it cannot be put into words, or must not leave: nothing has left
             problem = str(error)
         working = ledger.opened(order, (market.bid + market.ask) // 2,
-                                prediction.recv_ns if prediction.worker != CLOCK else 0, decided)
-        account.rate.take(decided)
+                                prediction.recv_ns if prediction.worker != CLOCK else 0, decided_ns)
+        account.rate.take(decided_ns)
         self._virgin = False
         self._telemetry.add("orders")
         ledger.sent(working, sent)
@@ -370,14 +311,14 @@ class Executor(Stage):
 
     def _learn(self, event: Event) -> None:
         if type(event) is Throttled:
-            self._throttled_ns = max(self._throttled_ns, event.until_ns)
+            self.gate.paused_until_ns = max(self.gate.paused_until_ns, event.until_ns)
             self._settle_state()
         elif type(event) is Portfolio:
             self._compare(event)
         elif type(event) is NoPortfolio:
             self._portfolio_asked = False
             self._portfolio_ns = self._clock.monotonic_ns() + ASK_AGAIN_NS
-            self._waiting_for = f"the venue's positions: {event.reason}"
+            self.gate.waiting_for = f"the venue's positions: {event.reason}"
             self._settle_state()
         else:
             working = self._find(event.client_id)
@@ -443,30 +384,30 @@ class Executor(Stage):
 
     def _reconcile(self, now: int) -> None:
         """Ask about unfinished orders; once nothing is unknown, compare positions with the venue's."""
-        if now < self._throttled_ns:
+        if now < self.gate.paused_until_ns:
             return
         for working in self.ledger.to_ask(now)[:_QUESTIONS]:
             working.asking = True
-            if working.state is State.CANCELLING and (self._halted or self._reduction) and working.queried:
+            if working.state is State.CANCELLING and (self.gate.halted or self.gate.reduction) and working.queried:
                 working.queried = False  # by turns: a venue may not say of an order at its end that it is there
                 self.gateway.cancel(working.order, working.venue_id)
             else:
                 working.queried = True
                 self.gateway.query(working.order)
-        if self._reconciled or self._portfolio_asked or now < self._portfolio_ns:
+        if self.gate.reconciled or self._portfolio_asked or now < self._portfolio_ns:
             return
         open_questions = [working.order.client_id for working in self.ledger.orders.values()
                           if working.state in (State.SENT, State.UNKNOWN)]
         if open_questions:
-            self._waiting_for = f"the venue's word on {len(open_questions)} orders, {open_questions[0]} the first"
+            self.gate.waiting_for = f"the venue's word on {len(open_questions)} orders, {open_questions[0]} the first"
         elif self._differences < DIFFERENCES:
-            self._waiting_for = "the venue's positions"
+            self.gate.waiting_for = "the venue's positions"
             self._portfolio_asked = True
             self.gateway.portfolio()
 
     def _compare(self, portfolio: Portfolio) -> None:
         self._portfolio_asked = False
-        if self._reconciled:
+        if self.gate.reconciled:
             return
         found = self.ledger.differences(portfolio.positions)
         if found and self._virgin:
@@ -479,7 +420,7 @@ class Executor(Stage):
                                  for name, (ours, theirs) in found.items())
                 self._halt(f"positions differ: {told}; find out why, mend it at the venue, then `alpha resume`")
             return
-        self._reconciled, self._differences, self._waiting_for = True, 0, ""
+        self.gate.reconciled, self._differences, self.gate.waiting_for = True, 0, ""
         _log.info("reconciled with the venue, %d symbols held", len(portfolio.positions))
         self._settle_state()
 
@@ -502,17 +443,15 @@ class Executor(Stage):
 
     def _turn(self, now: int, idle: bool) -> None:
         self._next_turn = now + _TURN_NS
-        self._observe()
-        if self._untold:
-            self._tell()
+        self._tally.tell()
         self._look()
         self._look_for_reduction()
         self._set_offset()
         if self.books.retired:
             self._attach_again()
-        if self._halted or self._reduction:
+        if self.gate.halted or self.gate.reduction:
             # While flattening all of them: an order that rests far away would keep the place of one that leaves now.
-            flat = self._halted or self._reduction.flatten
+            flat = self.gate.halted or self.gate.reduction.flatten
             for working in self.ledger.to_cancel(growing=not flat):
                 self.gateway.cancel(working.order, working.venue_id)
                 working.queried = False
@@ -567,7 +506,7 @@ class Executor(Stage):
         if counted is None:
             return
         account.day_loss, account.drawdown = counted
-        if self._halted:
+        if self.gate.halted:
             return
         if account.day_loss > limits.max_daily_loss:
             self._halt_for_loss(Refusal("LOSS_DAILY", account.day_loss, limits.max_daily_loss))
@@ -589,90 +528,47 @@ class Executor(Stage):
         if books.epoch != self.books.epoch or books.symbols != self.books.symbols:
             self._attach(books)
 
-    # ---- the kill switch, and what state all this is in
+    # ---- whether anything may trade
 
     def _look(self) -> None:
-        """Follow the kill switch: halted while the file is there, reconciling anew once it is gone."""
-        present = killswitch.present(self._halt_file)
-        if present and not self._halt_is_filed:
-            found = killswitch.state(self._state_dir)
-            self._halt_is_filed = True
-            self._halted = self._halted or (f"{found.why} (by {found.who})" if found else "the halt file")
-            _log.warning("halted: %s", self._halted)
-            self._settle_state()
-        elif not present and self._halt_is_filed:
-            _log.warning("resumed; comparing with the venue before anything trades")
-            self._halted, self._halt_is_filed, self._reconciled = "", False, False
-            self._differences = self._portfolio_ns = 0
-            self._settle_state()
-        if self._live and killswitch.present(self._armed_file) != self._armed:
-            self._armed = not self._armed
-            _log.warning("armed" if self._armed else "disarmed")
+        """Follow the kill switch. Once a halt is lifted, positions are compared anew."""
+        halted = self.gate.halted
+        if self.gate.look():
+            if halted and not self.gate.halted:
+                self._differences = self._portfolio_ns = 0
             self._settle_state()
 
     def _look_for_reduction(self) -> None:
         """Follow reduce.json. What leaves is unrestricted for a turn at most after it is there."""
-        present = killswitch.present(self._reduce_file)
-        if not present and self._reduction is None:
-            return
-        found = killswitch.reduction(self._state_dir) if present else None
-        if found == self._reduction:
-            return
-        if found is None:
-            _log.warning("no longer reducing")
-        elif self._reduction is None or found.flatten != self._reduction.flatten:
-            _log.warning("%s: %s (by %s)", "flattening" if found.flatten else "reducing", found.why, found.who)
-        self._reduction = found
-        self.ledger.account.mode = ACTIVE if found is None else FLATTENING if found.flatten else REDUCING
-        self._settle_state()
+        if self.gate.look_for_reduction():
+            self.ledger.account.mode = self.gate.mode
+            self._settle_state()
 
     def _set_offset(self) -> None:
         self.ledger.account.offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
 
     def _halt(self, why: str) -> None:
         """Stop trading, until a person resumes."""
-        if self._halted:
-            return
-        _log.error("halting: %s", why)
-        self._halted = why
-        try:
-            killswitch.halt(self._state_dir, why, who="executor")
-            self._halt_is_filed = True
-        except ResourceError as error:
-            _log.error("%s; halted in memory, until a restart", error)
-        self._settle_state()
+        if self.gate.halt(why):
+            self._settle_state()
 
     def _settle_state(self) -> None:
-        """From all that bears on it: whether anything may trade, and what to say about it."""
-        if self._halted:
-            state, barred, why = "HALTED", "STATE_HALTED", self._halted
-        elif not self._armed:
-            state, barred, why = "DISARMED", "STATE_DISARMED", "a live venue: `alpha arm` lets it trade"
-        elif not self._reconciled:
-            state, barred, why = "RECONCILING", "STATE_RECONCILING", self._waiting_for
-        elif not self.ledger.marked():
-            state, barred = "ACTIVE", "STATE_UNMARKED"
-            why = "something is held that has no price: its loss is not known"
-        elif self._clock.monotonic_ns() < self._throttled_ns:
-            state, barred, why = "ACTIVE", "RATE_VENUE", "the venue asked for a pause"
-        elif self._reduction:
-            state, barred = "REDUCING", ""
-            why = f"{'leaving all positions: ' if self._reduction.flatten else ''}{self._reduction.why}"
-        else:
-            state, barred, why = "ACTIVE", "", ""
-        self.ledger.account.barred = barred
-        settled = state, why, self._halted, self._armed, self._reconciled, self._reduction
+        """Act on what the gate says, and show it."""
+        gate = self.gate
+        standing = gate.standing(self.ledger.marked(), self._clock.monotonic_ns())
+        self.ledger.account.barred = standing.barred
+        settled = standing, gate.halted, gate.armed, gate.reconciled, gate.reduction
         if settled == self._settled:
             return
         self._settled, telemetry = settled, self._telemetry
-        if state in ("HALTED", "DISARMED", "REDUCING"):
+        if standing.state in ("HALTED", "DISARMED", "REDUCING"):
             self.gateway.withdraw()  # what was decided before, and waits behind a slow answer
-        telemetry.set("halted", int(bool(self._halted)))
-        telemetry.set("armed", int(self._armed))
-        telemetry.set("reducing", self.ledger.account.mode)
-        telemetry.set("reconciled", int(self._reconciled))
-        telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, "state": state,
-                        "why": why})
+        telemetry.set("halted", int(bool(gate.halted)))
+        telemetry.set("armed", int(gate.armed))
+        telemetry.set("reducing", gate.mode)
+        telemetry.set("reconciled", int(gate.reconciled))
+        telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, "state": standing.state,
+                        "why": standing.why})
 
     # ---- the journal
 
@@ -709,8 +605,6 @@ class Executor(Stage):
 
 #: the losses that halt: what they are called, and their limit
 LOSSES = {"LOSS_DAILY": ("loss", "max_daily_loss"), "LOSS_DRAWDOWN": ("drawdown", "max_drawdown")}
-#: the counter of each reason
-COUNTER_OF = {reason: f"refusal_{reason.lower()}" for reason in ALL_REASONS + OUTBOUND_REASONS}
 
 
 @click.command()

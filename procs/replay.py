@@ -31,6 +31,7 @@ import click
 from common import captures, venues
 from common.clock import ManualClock
 from common.config import Config, load
+from common.decision_telemetry import COUNTER_OF
 from common.errors import ConfigError
 from common.gateways import create
 from common.gateways.paper import Paper
@@ -84,7 +85,7 @@ class _Executor(executor_stage.Executor):
         add("decisions", decisions)
         add("refusals", decisions - counted.pop("", 0))
         for reason, count in counted.items():
-            add(executor_stage.COUNTER_OF[reason], count)
+            add(COUNTER_OF[reason], count)
         counted.clear()
 
     def _look(self) -> None:

@@ -29,6 +29,7 @@ from common.synthetic import SyntheticMarket
 from common.telemetry import Telemetry
 from common.watch.health import expected
 from common.watch.metrics import exposition
+from common.wire import STATIONS
 from procs import exchange as exchange_stage
 from procs import executor as executor_stage
 from procs import feature as feature_stage
@@ -143,12 +144,11 @@ def costs(instance: str, items: Mapping[str, float], batches: int = 200) -> dict
     executor = Telemetry.create(instance, "executor", executor_stage.COUNTERS, executor_stage.TIMERS,
                                 executor_stage.NOTES)
     try:
-        stations = executor_stage.STATIONS
         spans = np.random.default_rng(1).integers(1_000, 1_000_000, (
-            len(stations), max(1, round(items.get("observe_all", 1)))))
+            len(STATIONS), max(1, round(items.get("observe_all", 1)))))
         notes = [(1, 0, "decisions", 0.5, 0.5)] * max(1, round(items.get("note_all", 1)))
         words = {"waiting_for": "", "cores": [1], "niceness": 0, "gateway": "paper", "state": "ACTIVE", "why": ""}
-        several = each(lambda: executor.observe_all(stations, spans), 20)
+        several = each(lambda: executor.observe_all(STATIONS, spans), 20)
         one = each(lambda: executor.observe_all(("tick_to_decision",), spans[:1]), 20)
         return {
             "add": each(lambda: executor.add("decisions")),

@@ -66,8 +66,10 @@ def test_what_cannot_be_looked_at_counts_as_a_halt(tmp_path):
 
 def test_a_switch_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match="kill switch"):
-        killswitch.arm(tmp_path / "file")
+    for write in (killswitch.arm, lambda folder: killswitch.halt(folder, "x"),
+                  lambda folder: killswitch.reduce(folder, "x")):
+        with pytest.raises(ResourceError, match="kill switch"):  # and not an earlier one that is only presumed
+            write(tmp_path / "file")
 
 
 def test_arming_is_a_file_too(tmp_path):

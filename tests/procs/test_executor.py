@@ -413,7 +413,7 @@ def test_a_live_venue_starts_disarmed_every_time(desk):
     assert d.get("orders") == 1
     d.abandon()
     d.begin()
-    d.until(lambda: d.executor._reconciled)
+    d.until(lambda: d.executor.gate.reconciled)
     d.show()
     d.predict()
     assert d.refused() == {"STATE_DISARMED": 1} and d.telemetry.told()["state"] == "DISARMED"
@@ -1332,7 +1332,7 @@ def test_while_nobody_listens_nothing_is_kept(tmp_path):
     tap = Heard(wanted=False)
     desk = Desk(tmp_path, tap=tap).ready()
     desk.predict(0.9)
-    assert desk.executor._untold == []
+    assert desk.executor._tally._untold == []
     desk.close()
     assert tap.messages == []
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.overview import STATIONS
+from common.overview import LATENCIES
 from common.watch.picture import ASCII, BLOCKS, RATES, Trails, bar, brief, picture, plain, sparkline
 
 NUMBERS = dict.fromkeys(("frames", "rows", "dispatched", "invalid", "superseded", "gaps", "malformed", *RATES), 0)
@@ -28,7 +28,7 @@ def snapshot(symbols: int = 4, stages: int = 7) -> dict:
                     "working": 2, "unresolved": 1},
         "rates": {name: 100.0 for name in RATES}, "rates_s": 1.0, "latency_s": 5.0,
         "latency_us": {name: {"now": {"p50": 100.0, "p99": 900.0, "p999": 999.0, "count": 5},
-                              "all": {"p50": 7.0, "p99": 70.0, "p999": 99.0, "count": 50}} for name in STATIONS},
+                              "all": {"p50": 7.0, "p99": 70.0, "p999": 99.0, "count": 50}} for name in LATENCIES},
         "refusals": {"SIGNAL_WEAK": 5, "RATE_SYMBOL": 9},
         "recent_refusals": [{"at_ns": 1_700_000_000_000_000_000, "symbol": "BTC-USD", "reason": "NOTIONAL_POSITION",
                              "value": 26_500.0, "limit": 25_000.0, "unit": "quote"},
