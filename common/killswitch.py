@@ -38,8 +38,8 @@ class Reduction(NamedTuple):
 
 
 def halt(state_dir: Path, reason: str, who: str = "user") -> Halt:
-    """Stop trading. An earlier halt stays as it is: the first reason is the one to look into. Raises ResourceError where
-    none can be written."""
+    """Stop trading. An earlier halt stays as it is: the first reason is the one to look into. Raises ResourceError
+    where none can be written."""
     told = _legible(state_dir / FILE)
     if told is not None:
         return Halt(*told[:3])

@@ -1,21 +1,29 @@
-"""Pages of the monitor without a browser: WebSockets that take every snapshot and look at none; and a scraper.
+"""Who looks at the monitor: pages, without a browser or in one, and a scraper.
 
-    python -m procs.bench.lookers PORT COUNT
+    python -m procs.bench.lookers PORT COUNT            WebSockets that take every snapshot and draw none
+    python -m procs.bench.lookers PORT COUNT CHROMIUM   tabs of this browser, headless, each of which draws
 
-Says `{"looking": COUNT}` once each has its first snapshot; at a line, or the end, of standard input what came
-meanwhile: `{"snapshots": ..., "bytes": ..., "scrapes": ...}`. Runs when a core is idle: browsers would be on another
-machine, and what they draw is not what is measured.
+Says `{"looking": COUNT}` once each WebSocket has its first snapshot, or the browser has opened its tabs; at a line, or
+the end, of standard input what came meanwhile: `{"snapshots": ..., "bytes": ..., "scrapes": ...}`, the first two of
+WebSockets alone. Runs when a core is idle, the browser too: it would be on another machine.
 """
 
 import asyncio
+import contextlib
 import json
 import sys
+import tempfile
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import connect
 
-from common.placement import step_back
+from common.placement import die_with_parent, step_back
 
+_SWITCHES = ("--headless=new", "--remote-debugging-port=0", "--no-sandbox", "--disable-gpu", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync")
 _MOST_BYTES = 4 * 2**20
 
 
@@ -60,23 +68,53 @@ async def look(port: int, count: int, told: dict[str, int], began: asyncio.Event
         tasks.create_task(scraper())
 
 
-async def _main(port: int, count: int) -> None:
+@contextlib.asynccontextmanager
+async def _browser(path: str, port: int, count: int) -> AsyncIterator[None]:
+    """So many tabs of the browser at `path`, until the end of the block."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = await asyncio.create_subprocess_exec(
+            path, *_SWITCHES, f"--user-data-dir={profile}", stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, preexec_fn=die_with_parent)
+        told = Path(profile) / "DevToolsActivePort"  # where it listens: headless, it takes one page from its command
+        try:
+            while not (told.exists() and told.read_text()):
+                if process.returncode is not None:
+                    raise RuntimeError(f"{path} ended with {process.returncode}")
+                await asyncio.sleep(0.05)
+            tabs = f"http://127.0.0.1:{told.read_text().split()[0]}/json/new?http://127.0.0.1:{port}/"
+            for _ in range(count):
+                await asyncio.to_thread(urllib.request.urlopen, urllib.request.Request(tabs, method="PUT"), None, 60)
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+async def _main(port: int, count: int, browser: str = "") -> None:
+    async with _browser(browser, port, count) if browser else contextlib.nullcontext():
+        await _report(port, count, 0 if browser else count)
+
+
+async def _report(port: int, looking: int, sockets: int) -> None:
     told: dict[str, Any] = {"snapshots": 0, "bytes": 0, "scrapes": 0}
     began = asyncio.Event()
-    looking = asyncio.create_task(look(port, count, told, began))
+    if not sockets:
+        began.set()
+    look_on = asyncio.create_task(look(port, sockets, told, began))
     first = asyncio.create_task(began.wait())
-    await asyncio.wait((looking, first), return_when=asyncio.FIRST_COMPLETED)
-    if looking.done():
-        looking.result()
-    print(json.dumps({"looking": count}), flush=True)
+    await asyncio.wait((look_on, first), return_when=asyncio.FIRST_COMPLETED)
+    if look_on.done():
+        look_on.result()
+    print(json.dumps({"looking": looking}), flush=True)
     asked = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
-    await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
-    if looking.done():
-        looking.result()
-    looking.cancel()
+    await asyncio.wait((look_on, asked), return_when=asyncio.FIRST_COMPLETED)
+    if look_on.done():
+        look_on.result()
+    look_on.cancel()
     print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":
     step_back()
-    asyncio.run(_main(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(_main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

@@ -1,10 +1,12 @@
 """What it costs the pipeline that people look at it: latency with nobody, and with ten pages and a scraper.
 
-One start of the stages and of the monitor; rounds in turns, so that a machine that drifts drifts for both.
+One start of the stages and of the monitor; rounds in turns, so that a machine that drifts drifts for both. Where
+$ALPHA_BENCH_BROWSER names a Chromium, the pages are tabs of it, and draw.
 """
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import time
@@ -20,19 +22,22 @@ from procs.bench.source import Source
 from procs.bench.table import Goal, Part, latency_line
 
 PAGES = 10
+BROWSER = "ALPHA_BENCH_BROWSER"  #: a Chromium whose tabs are to be the pages
 _STATES = ("nobody looks", f"{PAGES} pages and a scrape a second")
 
 
 def watch(run: Run) -> Part:
     """Tick to decision, without pages and with them."""
-    part = Part("watch", f"latency of ours at {run.rate:,.0f} ticks/s with {PAGES} pages open at `alpha monitor` and "
-                f"/metrics scraped once a second, against nobody looking; {2 * run.rounds} rounds in turns")
+    browser = os.environ.get(BROWSER, "")
+    part = Part("watch", f"latency of ours at {run.rate:,.0f} ticks/s with {PAGES} {'tabs' if browser else 'pages'} "
+                f"open at `alpha monitor` and /metrics scraped once a second, against nobody looking; {2 * run.rounds} "
+                "rounds in turns")
     warm = run.warm_frames(describe(run.model)["window"])
     turns = [state for turn in range(2 * run.rounds) for state in (_STATES if turn % 2 else reversed(_STATES))]
     tape = run.tape(warm + round(len(turns) * run.seconds * run.rate) + 100, run.rate)
     found: dict[str, list[np.ndarray]] = {state: [] for state in _STATES}
-    counted = {state: {"frames": 0, "decisions": 0, "skipped": 0, "losses": 0, "snapshots": 0, "bytes": 0, "scrapes": 0,
-                       "monitor_cpu_s": 0.0, "seconds": 0.0} for state in _STATES}
+    counted = {state: {"frames": 0, "decisions": 0, "skipped": 0, "losses": 0, "taken": 0, "snapshots": 0, "bytes": 0,
+                       "scrapes": 0, "monitor_cpu_s": 0.0, "seconds": 0.0} for state in _STATES}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,12 +52,13 @@ def watch(run: Run) -> Part:
             with contextlib.ExitStack() as stack:
                 lookers = None
                 if state == _STATES[1]:
-                    lookers = run.bed.spawn("procs.bench.lookers", str(port), str(PAGES), environment=ours.environment,
-                                            talks=True)
+                    lookers = run.bed.spawn("procs.bench.lookers", str(port), str(PAGES), *filter(None, [browser]),
+                                            environment=ours.environment, talks=True)
                     stack.callback(run.bed.stop, [lookers])
                     if not lookers.stdout.readline():
                         run.bed.check()
-                told = _measure(run, source, ours, monitor, found[state])
+                    run.bed.until(lambda: overview.get("monitor", "page_clients") == PAGES, "the pages", 120)
+                told = _measure(run, source, ours, monitor, overview, found[state])
                 if lookers is not None:
                     lookers.stdin.write("\n")
                     lookers.stdin.flush()
@@ -68,11 +74,12 @@ def watch(run: Run) -> Part:
         part.lines.append(latency_line(state, part.figures[state], f"decided of {told['frames']:,}, "
                                        f"{told['skipped']:,} skipped, {told['losses']:,} lost"))
     looked = counted[_STATES[1]]
-    part.lines.append(f"{looked['snapshots']:,} snapshots ({looked['bytes'] / 1e6:,.1f} MB) and {looked['scrapes']:,} "
-                      "scrapes came; the monitor used " + " and ".join(
+    came = "" if browser else f" ({looked['snapshots']:,} came, {looked['bytes'] / 1e6:,.1f} MB)"
+    part.lines.append(f"{looked['taken']:,} snapshots were taken for them{came}, {looked['scrapes']:,} scrapes came; "
+                      "the monitor used " + " and ".join(
                           f"{100 * told['monitor_cpu_s'] / max(told['seconds'], 1e-9):.1f} % of a core ({state})"
                           for state, told in counted.items()))
-    if not looked["snapshots"] or not looked["scrapes"]:
+    if not looked["taken"] or not looked["scrapes"]:
         part.error = "the pages got nothing, so nothing was measured: is the machine busy?"
     for key in ("p50", "p99"):
         # Rounds are neighbours in time: the median of their ratios is spared what befell one of them.
@@ -82,18 +89,19 @@ def watch(run: Run) -> Part:
             part.figures[f"{key}_ratios"] = [round(ratio, 3) for ratio in ratios]
             part.goals.append(Goal(f"{key} with pages against nobody, median of rounds", float(np.median(ratios)), 1.05,
                                    " x"))
-    part.hides = ("what a browser takes that runs on the same machine: the pages here read and draw nothing; they and "
-                  "the monitor run when a core is idle")
+    part.hides = ("what a browser takes that runs on the same machine and does not stand back: the pages here "
+                  f"{'draw' if browser else 'read and draw nothing'}; they and the monitor run when a core is idle")
     return part
 
 
-def _measure(run: Run, source: Source, ours: Ours, monitor: subprocess.Popen,
+def _measure(run: Run, source: Source, ours: Ours, monitor: subprocess.Popen, overview: Overview,
              found: list[np.ndarray]) -> dict[str, float]:
     """One round: its histogram goes to `found`, its counts are returned."""
     before, decided, used, began = ours.counts(), ours.telemetry.histogram(TIMER), cpu_s([monitor]), time.monotonic()
+    taken = overview.get("monitor", "page_snapshots")
     told = source.play(run.seconds, run.rate)
     after, _ = ours.settle()
     found.append(ours.telemetry.histogram(TIMER) - decided)
     return {"frames": told["frames"], "seconds": time.monotonic() - began,
-            "monitor_cpu_s": cpu_s([monitor])[0] - used[0],
+            "monitor_cpu_s": cpu_s([monitor])[0] - used[0], "taken": overview.get("monitor", "page_snapshots") - taken,
             **{name: after[name] - before[name] for name in ("decisions", "skipped", "losses")}}
