@@ -24,9 +24,12 @@ class Pages(http.server.ThreadingHTTPServer):
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         self.send_response(200)
+        self.send_header("Connection", "close")
         self.end_headers()
 
     def log_message(self, *arguments) -> None:
