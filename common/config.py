@@ -127,15 +127,17 @@ class Risk:
     max_age_ms: float = 250.0  #: of the data behind a decision
     max_book_age_ms: float = 5000.0  #: of the newest tick of the symbol
     collar_bps: float = 50.0  #: limit price against the current mid
-    max_daily_loss: float = 5_000.0  #: realised and unrealised; above it the executor halts
+    max_daily_loss: float = 5_000.0  #: realised and unrealised; above it the executor does what on_loss says
     max_net_notional: float = 0.0  #: over all symbols, purchases less sales, open orders counted
-    max_drawdown: float = 0.0  #: below the day's best profit; above it the executor halts
+    max_drawdown: float = 0.0  #: below the day's best profit; above it the same
     max_open_orders: int = 0  #: of all symbols, not at their end
     max_repeats: int = 0  #: orders of one symbol and side in repeat_window_ms
     repeat_window_ms: float = 60_000.0
     duplicate_window_ms: float = 0.0  #: none of the symbol's last side, quantity and price so soon after it
     max_clock_skew_ms: float = 0.0  #: time of receipt against the venue's time, where it is known, either way
     max_model_age_days: float = 0.0  #: since the end of its training data, which the manifest must then tell
+    on_loss: str = "halt"  #: above the day's loss or drawdown: "halt", "reduce", or "flatten"
+    reject_pause_ms: float = 500.0  #: none of a symbol after its order was rejected; twice as long each time, up to 64
     allow: tuple[str, ...] = ()  #: symbols that may be traded; empty: all
     block: tuple[str, ...] = ()  #: symbols that may not
 
@@ -147,6 +149,7 @@ class Executor:
     durability: str = "process"  #: journal survives a "process" crash, or a "power" loss
     journal: str = ""  #: file in the state folder; default: journal.db, or paper.db for a paper book
     timeout_s: float = 2.0  #: no answer for so long: the outcome is unknown and is asked for
+    compare_s: float = 60.0  #: positions are compared with the venue's that often, while no order is out; 0: never
     paper_fee_bps: float = 1.0  #: of an order that takes
     paper_maker_fee_bps: float = 1.0  #: of an order that rested
     paper_queue: str = "risk-averse"  #: where a resting order stands among others: or "power"
@@ -423,6 +426,9 @@ def _check(config: Config) -> None:
     need(config.log.repeats >= 0, "log.repeats", config.log.repeats, "use 0 or more")
     need(0 < config.log.repeat_window_s < math.inf, "log.repeat_window_s", config.log.repeat_window_s,
          "use more than 0")
+    need(config.risk.on_loss in ("halt", "reduce", "flatten"), "risk.on_loss", config.risk.on_loss,
+         'use "halt", "reduce" or "flatten"')
+    need(0 <= config.executor.compare_s < math.inf, "executor.compare_s", config.executor.compare_s, "use 0 or more")
     need(config.executor.durability in ("process", "power"), "executor.durability",
          config.executor.durability, 'use "process" or "power"')
     need(config.alerts.timeout_s > 0, "alerts.timeout_s", config.alerts.timeout_s, "use more than 0")

@@ -62,15 +62,17 @@ class Rules:
     moment: tuple[Callable, ...] = ()
     order: tuple[Callable, ...] = ()
     plain: bool = True  #: no exits, and a size that depends on nothing but the prediction
+    spot: bool = False  #: nothing can be sold that is not held
 
     @classmethod
     def of(cls, config: Config, symbol: str) -> "Rules":
         curve, policy = Curve.of(config.decision), Policy.of(config.decision)
-        limits = Limits.of(config.risk, symbol, config.instruments.get(symbol))
+        spot = config.executor.gateway == "binance-spot"
+        limits = Limits.of(config.risk, symbol, config.instruments.get(symbol), spot)
         return cls(symbol, fixed.parse(config.instrument(symbol).lot, f"instruments.{symbol}.lot"), curve, limits,
                    config.executor.gateway == "paper" or symbol not in config.symbols[len(config.market.symbols):],
                    policy, *(active(checks, limits) for checks in (ADMISSION, MOMENT, ORDER)),
-                   curve.plain and policy.idle)
+                   curve.plain and policy.idle, spot)
 
 
 def decide(prediction: Prediction, market: "Top | None", standing: Standing, account: Account, rules: Rules,
@@ -169,7 +171,7 @@ def answer(wanted: int | Exit, prediction: Prediction, market: "Top | None", sta
             least = break_even(half_spread_bps(market.bid, market.ask), prediction.vol, curve)
             if strength < least:
                 return Refusal("SIGNAL_COST", strength, least)
-        proposal = propose(wanted, market, standing, account, rules.lot, curve.capital)
+        proposal = propose(wanted, market, standing, account, rules.lot, curve.capital, rules.spot)
         if not proposal.qty and curve.capital and not proposal.reduce_only and quantity(
                 abs(wanted), proposal.price, rules.lot):
             return Refusal("CAPITAL_SPENT", account.gross, curve.capital)
@@ -182,10 +184,12 @@ def answer(wanted: int | Exit, prediction: Prediction, market: "Top | None", sta
                         "LIMIT", "IOC", proposal.reduce_only))
 
 
-def propose(size: int, market: "Top", standing: Standing, account: Account, lot: int, capital: int = 0) -> Proposal:
+def propose(size: int, market: "Top", standing: Standing, account: Account, lot: int, capital: int = 0,
+            spot: bool = False) -> Proposal:
     """The order that `size` (signed, quote currency) asks for at the touch of a usable book, cut down to what `capital`
-    leaves room for, or while the account is not ACTIVE to what can be closed: the checks have the last word."""
-    held, reduce_only = standing.position, account.mode != ACTIVE
+    leaves room for, or while the account is not ACTIVE, and of a sale on `spot`, to what can be closed: the checks have
+    the last word."""
+    held, reduce_only = standing.position, account.mode != ACTIVE or spot and size < 0
     if size > 0:
         side, price = BUY, market.ask
         filled = held + standing.open_buy
@@ -202,7 +206,7 @@ def propose(size: int, market: "Top", standing: Standing, account: Account, lot:
         if most < qty:
             qty = most - most % lot
     filled += side * qty
-    return make(Proposal, (side, qty, lot, price, market.bid, market.ask, abs(held) * price // SCALE,
+    return make(Proposal, (side, qty, lot, price, market.bid, market.ask, _shrinks(held, filled),
                            abs(filled) * price // SCALE, account.gross - standing.exposure, reduce_only))
 
 
@@ -214,5 +218,11 @@ def propose_exit(market: "Top", standing: Standing, account: Account, rules: Rul
     if limits.max_qty:
         qty = min(qty, limits.max_qty)
     qty -= qty % rules.lot
-    return Proposal(side, qty, rules.lot, price, market.bid, market.ask, abs(held) * price // SCALE,
-                    abs(held + side * (pending + qty)) * price // SCALE, account.gross - standing.exposure, True)
+    filled = held + side * (pending + qty)
+    return Proposal(side, qty, rules.lot, price, market.bid, market.ask, _shrinks(held, filled),
+                    abs(filled) * price // SCALE, account.gross - standing.exposure, True)
+
+
+def _shrinks(held: int, filled: int) -> bool:
+    """Whether `filled` is no more than `held`, and not on the other side of nothing."""
+    return held * filled >= 0 and abs(filled) <= abs(held)

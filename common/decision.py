@@ -86,6 +86,8 @@ class Decision(NamedTuple):
     last_price: int
     repeat_buy_ns: int
     repeat_sell_ns: int
+    rejects: int
+    rejected_ns: int
     barred: int  #: number of a reason, and what follows is of the `Account`
     gross: int
     day_loss: int
@@ -124,12 +126,13 @@ _TOP = Decision._fields.index("top_seq")
 _VERDICT = Decision._fields.index("reason")
 #: of `Standing` and of `Account`, in the order in which they are told
 _STANDING = ("epoch", "seq", "unresolved", "position", "open_buy", "open_sell", "exposure", "order_ns", "entered_ns",
-             "cost", "low", "high", "last_side", "last_qty", "last_price", "repeat_buy_ns", "repeat_sell_ns")
+             "cost", "low", "high", "last_side", "last_qty", "last_price", "repeat_buy_ns", "repeat_sell_ns",
+             "rejects", "rejected_ns")
 _ACCOUNT = ("barred", "gross", "day_loss", "net_low", "net_high", "open_orders", "drawdown", "mode", "offset_ns",
             "trained_ns")
 _standing, _account = attrgetter(*_STANDING), attrgetter(*_ACCOUNT)
 _FOLLOWED = Decision._fields.index("followed")
-FORMAT = form(Prediction) + "qq" + "qqqqqqqq" + "IqIqqqqq" + "qqqqbqqqq" + "Hqq" + "qqIqBqq" + "q" + "HddbqqH"
+FORMAT = form(Prediction) + "qq" + "qqqqqqqq" + "IqIqqqqq" + "qqqqbqqqqIq" + "Hqq" + "qqIqBqq" + "q" + "HddbqqH"
 _CODER = struct.Struct(FORMAT)
 SIZE = _CODER.size  #: bytes
 _NUMBER = {reason: number for number, reason in enumerate(REASONS)}

@@ -97,6 +97,16 @@ class Gate:
             _log.error("%s; halted in memory, until a restart", error)
         return True
 
+    def restrain(self, why: str, flatten: bool) -> None:
+        """Let nothing leave but what shrinks a position, until a person resumes; with `flatten` leave all of them.
+        Halts where that cannot be kept."""
+        try:
+            killswitch.reduce(self._folder, why, who="executor", flatten=flatten)
+        except ResourceError as error:
+            self.halt(f"{why}; {error}")
+        else:
+            self.look_for_reduction()
+
     def standing(self, marked: bool, now: int) -> Standing:
         """From all that bears on it; `marked`: what is held has a price."""
         if self.halted:

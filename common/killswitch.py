@@ -60,10 +60,18 @@ def reduce(state_dir: Path, reason: str, who: str = "user", flatten: bool = Fals
 
 
 def resume(state_dir: Path) -> Halt | Reduction | None:
-    """Allow trading again; returns the halt that is lifted, or the reduction, None if there was neither."""
+    """Allow trading again; returns the halt that is lifted, or the reduction, None if there was neither. Raises
+    ResourceError where one cannot be lifted."""
     found = state(state_dir) or reduction(state_dir)
     for name in (FILE, REDUCE_FILE):
-        (state_dir / name).unlink(missing_ok=True)
+        _remove(state_dir / name)
+    return found
+
+
+def lift(state_dir: Path) -> Halt | None:
+    """Lift the halt alone: a reduction beside it stays. Returns and raises as `resume`."""
+    found = state(state_dir)
+    _remove(state_dir / FILE)
     return found
 
 
@@ -131,7 +139,15 @@ def arm(state_dir: Path, who: str = "user") -> None:
 
 
 def disarm(state_dir: Path) -> None:
-    (state_dir / ARMED_FILE).unlink(missing_ok=True)
+    _remove(state_dir / ARMED_FILE)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError("cannot lift the kill switch", where=f"{path}: {error.strerror}",
+                            remedy="remove it by hand") from None
 
 
 def _write(path: Path, told: dict) -> None:

@@ -12,10 +12,10 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from common.errors import VenueError
-from common.fixed import SCALE
+from common.errors import LifeCycleError, VenueError
+from common.fixed import SCALE, text
 from common.gateways import Acked, Ended, Filled
-from common.orders import BUY, CORRECTION, SELL, TERMINAL, Order, State, Working
+from common.orders import BUY, CORRECTION, SELL, SIDE_NAMES, TERMINAL, Order, State, Working
 from common.positions import Position, to_fixed
 from common.risk import Account, Standing, exposure
 
@@ -109,18 +109,24 @@ class Ledger:
         working.asking, working.absent_ns, working.query_ns = False, 0, now + FOLLOW_UP_NS
         news = not working.venue_id
         working.venue_id = event.venue_id
+        self._standing(working.order.symbol).rejects = 0
         if working.state in (State.SENT, State.UNKNOWN):
             self._advance(working, State.PARTLY_FILLED if working.filled else State.ACKNOWLEDGED, wall,
                           venue_id=event.venue_id)
         return news
 
     def filled(self, working: Working, event: Filled, wall: int) -> bool:
-        """Book a fill; False if it is booked already. LifeCycleError if there is more than was ordered."""
+        """Book a fill; False if it is booked already. LifeCycleError if there is more than was ordered, or if it is
+        worse than the order's limit by more than a millionth: then nothing is booked."""
         if event.fill_id in working.fill_ids:
             return False
+        order = working.order
+        if order.side * (event.price - order.price) * 1_000_000 > order.price:
+            raise LifeCycleError("a fill is worse than the limit of its order", where=(
+                f"order={order.client_id}, {SIDE_NAMES[order.side]} limit={text(order.price)}, "
+                f"fill={event.fill_id}, price={text(event.price)}"))
         working.fill(event.qty)
         working.fill_ids.add(event.fill_id)
-        order = working.order
         position = self.positions.setdefault(order.symbol, Position())
         held = position.qty
         position.fill(order.side, event.qty, event.price, event.fee)
@@ -128,11 +134,11 @@ class Ledger:
             self._entered[order.symbol] = working.decided_ns or self._monotonic(working.created_ns, wall)
         self.entries.append(("fill", (order, event.fill_id, event.qty, event.price, event.fee, working.state, wall)))
         if event.base_fee:
-            # It was bought, and never came: as if sold again for what the fee is worth.
-            kept = Order(f"fee-{order.client_id}-{event.fill_id}", order.symbol, -order.side, event.base_fee,
+            # It was taken out of what is held, whichever side: as if sold for what the fee is worth.
+            kept = Order(f"fee-{order.client_id}-{event.fill_id}", order.symbol, SELL, event.base_fee,
                          event.price, order.epoch, order.seq, CORRECTION)
             position.fill(kept.side, kept.qty, kept.price, 0)
-            self.entries += corrected(kept, "{}", "the fee was taken of what was bought", wall)
+            self.entries += corrected(kept, "{}", "the fee was taken of what is held", wall)
         self._settle(working)
         return True
 
@@ -237,6 +243,9 @@ class Ledger:
         before = working.state
         working.move(state)
         self.entries.append(("advance", (working.order.client_id, state, wall, detail, venue_id)))
+        if state is State.REJECTED:
+            standing = self._standing(working.order.symbol)
+            standing.rejects, standing.rejected_ns = standing.rejects + 1, self._monotonic(wall, wall)
         if state in TERMINAL or State.UNKNOWN in (state, before):  # else the checks read the same numbers as before
             self._settle(working)
 
@@ -247,6 +256,10 @@ class Ledger:
             if len(self.ended_lately) > REMEMBERED:
                 self.ended_lately.popitem(last=False)
         self._restate(working.order.symbol)
+
+    def _standing(self, symbol: str) -> Standing:
+        """Nobody asks where one stands that is not followed."""
+        return self._by_name.get(symbol) or Standing(0)
 
     def _note(self, symbol: str, side: int, qty: int, price: int, at: int) -> None:
         """An order of the symbol was decided."""
@@ -267,7 +280,7 @@ class Ledger:
                     buys += working.open_qty
                 else:
                     sells += working.open_qty
-        standing = self._by_name.get(symbol) or Standing(0)  # nobody asks where one stands that is not followed
+        standing = self._standing(symbol)
         standing.position, standing.open_buy, standing.open_sell = held, buys, sells
         standing.unresolved = unresolved
         standing.order_ns, standing.last_side, standing.last_qty, standing.last_price = self._last.get(

@@ -80,7 +80,7 @@ class OrderSight(NamedTuple):
     @property
     def missing_qty(self) -> int:
         """What the position of the journal lacks by it, signed."""
-        return self.ours.order.side * sum(fill.qty - fill.base_fee for fill in self.missing)
+        return sum(self.ours.order.side * fill.qty - fill.base_fee for fill in self.missing)
 
     @property
     def difference(self) -> str:

@@ -60,11 +60,13 @@ class Limits:
     max_qty: int = 0
     min_notional: int = 0
     tick: int = 0
+    min_to_reduce: int = 0  #: as min_notional, of what is left by a reduce-only order: futures have none
+    reject_pause_ns: int = 0
     unlisted: bool = False  #: not on a list of what may be traded
     blocked: bool = False  #: on the list of what may not
 
     @classmethod
-    def of(cls, risk: Risk, symbol: str = "", instrument: Instrument | None = None) -> "Limits":
+    def of(cls, risk: Risk, symbol: str = "", instrument: Instrument | None = None, spot: bool = False) -> "Limits":
         """`instrument` is None for a symbol that the configuration does not describe."""
         def money(value: float) -> int:
             return round(value * SCALE)
@@ -79,7 +81,8 @@ class Limits:
             ns(risk.symbol_cooldown_ms), ns(risk.max_age_ms), ns(risk.max_book_age_ms), risk.collar_bps,
             money(risk.max_daily_loss), money(risk.max_net_notional), money(risk.max_drawdown), risk.max_open_orders,
             risk.max_repeats, ns(risk.repeat_window_ms), ns(risk.duplicate_window_ms), ns(risk.max_clock_skew_ms),
-            round(risk.max_model_age_days * 86_400e9), *told,
+            round(risk.max_model_age_days * 86_400e9), *told, told[1] if spot else 0,
+            ns(risk.reject_pause_ms),
             bool(risk.allow) and symbol not in risk.allow, symbol in risk.block)
 
 
@@ -104,6 +107,7 @@ class Rate:
 
 
 _NEVER = -(2**62)
+MOST_DOUBLINGS = 6  #: of reject_pause_ms
 ACTIVE, REDUCING, FLATTENING = range(3)  #: what may leave: any order; those that shrink a position; and they do
 
 
@@ -131,7 +135,7 @@ class Standing:
 
     __slots__ = ("epoch", "seq", "unresolved", "position", "open_buy", "open_sell", "exposure", "order_ns",
                  "entered_ns", "cost", "low", "high", "last_side", "last_qty", "last_price",
-                 "repeat_buy_ns", "repeat_sell_ns")
+                 "repeat_buy_ns", "repeat_sell_ns", "rejects", "rejected_ns")
 
     def __init__(self, epoch: int, seq: int = 0) -> None:
         self.epoch = epoch  #: of the stream of ticks that is followed
@@ -147,6 +151,8 @@ class Standing:
         self.low = self.high = 0  #: signed value if all working sales, or all working purchases, are filled
         self.last_side = self.last_qty = self.last_price = 0  #: of the last order
         self.repeat_buy_ns = self.repeat_sell_ns = _NEVER  #: when the max_repeats-th last order of a side was decided
+        self.rejects = 0  #: orders that were rejected, one after the other, up to the last one
+        self.rejected_ns = _NEVER  #: when the last of them was
 
 
 class Proposal(NamedTuple):
@@ -158,8 +164,8 @@ class Proposal(NamedTuple):
     price: int  #: limit price, above 0
     bid: int
     ask: int
-    before: int  #: value of what is held now
-    after: int  #: value of what would be held if this and every working order on its side were filled
+    shrinks: bool  #: no more is held if this and every working order on its side are filled, nor the other way round
+    after: int  #: value of what would be held then
     other_gross: int  #: value of all other symbols, open orders counted
     reduce_only: bool = False
 
@@ -267,13 +273,13 @@ def fresh_book(top: "Top", standing: Standing, account: Account, limits: Limits,
 
 @_check(MOMENT, "LOSS_DAILY", limit="max_daily_loss")
 def daily_loss(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
-    if account.day_loss > limits.max_daily_loss:
+    if account.day_loss > limits.max_daily_loss and account.mode == ACTIVE:  # what is held may always be left
         return Refusal("LOSS_DAILY", account.day_loss, limits.max_daily_loss)
 
 
 @_check(MOMENT, "LOSS_DRAWDOWN", limit="max_drawdown", switch="max_drawdown")
 def drawdown(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
-    if account.drawdown > limits.max_drawdown:
+    if account.drawdown > limits.max_drawdown and account.mode == ACTIVE:
         return Refusal("LOSS_DRAWDOWN", account.drawdown, limits.max_drawdown)
 
 
@@ -288,6 +294,15 @@ def symbol_cooldown(top: "Top", standing: Standing, account: Account, limits: Li
     since, limit = now - standing.order_ns, limits.symbol_cooldown_ns
     if since < limit:
         return make(Refusal, ("RATE_SYMBOL", since, limit))
+
+
+@_check(MOMENT, "RATE_REJECTED", limit="reject_pause_ms", switch="reject_pause_ns")
+def rejected_lately(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
+    if standing.rejects:
+        since = now - standing.rejected_ns
+        pause = limits.reject_pause_ns << min(standing.rejects - 1, MOST_DOUBLINGS)
+        if since < pause:
+            return make(Refusal, ("RATE_REJECTED", since, pause))
 
 
 @_check(MOMENT, "RATE_ORDERS", limit="max_orders_per_s")
@@ -328,9 +343,9 @@ def price_in_ticks(p: Proposal, standing: Standing, account: Account, limits: Li
 
 @_check(ORDER, "NOTIONAL_MINIMUM", limit="instruments.min_notional", switch="min_notional")
 def minimum_notional(p: Proposal, standing: Standing, account: Account, limits: Limits, now: int):
-    notional = p.qty * p.price // SCALE
-    if p.qty and notional < limits.min_notional:
-        return Refusal("NOTIONAL_MINIMUM", notional, limits.min_notional)
+    notional, least = p.qty * p.price // SCALE, limits.min_to_reduce if p.reduce_only else limits.min_notional
+    if p.qty and notional < least:
+        return Refusal("NOTIONAL_MINIMUM", notional, least)
 
 
 @_check(ORDER, "NOTIONAL_ORDER", limit="max_order_notional")
@@ -351,14 +366,14 @@ def price_collar(p: Proposal, standing: Standing, account: Account, limits: Limi
 @_check(ORDER, "NOTIONAL_POSITION", limit="max_position_notional")
 def position_notional(p: Proposal, standing: Standing, account: Account, limits: Limits, now: int):
     after, limit = p.after, limits.max_position_notional
-    if after > limit and after > p.before:  # what reduces may always pass
+    if after > limit and not p.shrinks:  # what only reduces may always pass
         return make(Refusal, ("NOTIONAL_POSITION", after, limit))
 
 
 @_check(ORDER, "NOTIONAL_GROSS", limit="max_gross_notional")
 def gross_notional(p: Proposal, standing: Standing, account: Account, limits: Limits, now: int):
     gross, limit = p.other_gross + p.after, limits.max_gross_notional
-    if gross > limit and p.after > p.before:
+    if gross > limit and not p.shrinks:
         return make(Refusal, ("NOTIONAL_GROSS", gross, limit))
 
 
@@ -366,7 +381,7 @@ def gross_notional(p: Proposal, standing: Standing, account: Account, limits: Li
 def net_notional(p: Proposal, standing: Standing, account: Account, limits: Limits, now: int):
     worth = p.qty * p.price // SCALE
     net = account.net_high + worth if p.side == BUY else worth - account.net_low
-    if net > limits.max_net_notional and p.after > p.before:
+    if net > limits.max_net_notional and not p.shrinks:
         return Refusal("NOTIONAL_NET", net, limits.max_net_notional)
 
 

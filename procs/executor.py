@@ -11,7 +11,8 @@ Every prediction that is taken up ends as a decision: an order, or a refusal tha
 read in the books ring at that moment. What is held is looked at ten times a second besides: where a stop, the horizon
 or a flatten is due, the clock asks, with a prediction of its own (`wire.CLOCK`) that goes the same way, so that a
 position is left although no worker speaks. At a start, what the journal left unfinished is asked for at the venue,
-then positions are compared with the venue's; nothing trades before both are settled.
+then positions are compared with the venue's; nothing trades before both are settled. They are compared again now and
+then, and at once where somebody else's fill is heard of.
 """
 
 import json
@@ -52,7 +53,7 @@ from common.ledger import ABSENCE_NS, ASK_AGAIN_NS, Ledger
 from common.links import DECISIONS, Network, Poller, Tap
 from common.orders import BUY, SELL, Order, State, Working
 from common.ring import Books, Top
-from common.risk import Account, Rate, Refusal, closable
+from common.risk import ACTIVE, Account, Rate, Refusal, closable
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
 from common.today import Today
@@ -75,6 +76,7 @@ _RETRY_NS = 200_000_000  # between attempts to write a journal that cannot be wr
 _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
 _TIDY_NS = 30_000_000_000
+_MOST = 2**63 - 1  # that a gauge can show
 _LAST_WORDS = 25  # waits of 20 ms for answers that are under way when the stage is closed
 _log = logging.getLogger("executor")
 
@@ -101,6 +103,7 @@ class Executor(Stage):
         self._model = -1 if config.risk.max_model_age_days else None  # whose date is known; None: nobody asks
         self._portfolio_asked = False
         self._portfolio_ns = self._differences = 0
+        self._asked_at = (0, 0)  # orders and fills when the venue was asked for its positions
         self._configuration = ""  #: by which the journal knows it
         self._settled: tuple = ()  # what telemetry shows of the state
         self._today = Today(journal)
@@ -239,16 +242,23 @@ class Executor(Stage):
                                   wish_ns, answer_ns, decided_ns)
         self._tally.count(prediction, refusal, decided_ns)
         if refusal is not None and refusal.reason in LOSSES:
-            self._halt_for_loss(refusal)
+            self._stop_losing(refusal)
         if type(wanted) is Exit and refusal is None:
             self._telemetry.add(wanted.reason.lower())
             _log.info("leaving %s: %s, %g, limit %g", rules.symbol, *wanted)
         if told:
             self._tally.keep(prediction, wish_ns, answer_ns, market, before, verdict, refusal)
 
-    def _halt_for_loss(self, refusal: Refusal) -> None:
+    def _stop_losing(self, refusal: Refusal) -> None:
+        """As risk.on_loss says. While nothing but what shrinks a position may leave, it has been done already."""
         what, key = LOSSES[refusal.reason]
-        self._halt(f"the day's {what} {text(refusal.value)} is above risk.{key} {text(refusal.limit)}")
+        why = f"the day's {what} {text(refusal.value)} is above risk.{key} {text(refusal.limit)}"
+        if self._config.risk.on_loss == "halt":
+            self._halt(why)
+        else:
+            self.gate.restrain(why, self._config.risk.on_loss == "flatten")
+            self.ledger.account.mode = self.gate.mode
+            self._settle_state()
 
     def _date_model(self, model: int) -> None:
         """Another model predicts: find out where the training data end of the one that trades."""
@@ -318,13 +328,16 @@ class Executor(Stage):
         elif type(event) is NoPortfolio:
             self._portfolio_asked = False
             self._portfolio_ns = self._clock.monotonic_ns() + ASK_AGAIN_NS
-            self.gate.waiting_for = f"the venue's positions: {event.reason}"
-            self._settle_state()
+            if not self.gate.reconciled:
+                self.gate.waiting_for = f"the venue's positions: {event.reason}"
+                self._settle_state()
         else:
             working = self._find(event.client_id)
             if working is None:
                 self._telemetry.add("errors")
                 _log.error("the venue speaks of an order that is not ours (client_id=%s)", event.client_id)
+                if type(event) is Filled:
+                    self._compare_anew("somebody else trades on this account")
                 return
             try:
                 self._learn_of(working, event)
@@ -383,7 +396,8 @@ class Executor(Stage):
     # ---- reconciliation
 
     def _reconcile(self, now: int) -> None:
-        """Ask about unfinished orders; once nothing is unknown, compare positions with the venue's."""
+        """Ask about unfinished orders; once nothing is unknown, compare positions with the venue's. Later on they are
+        compared now and then, while no order is out, and trading goes on meanwhile."""
         if now < self.gate.paused_until_ns:
             return
         for working in self.ledger.to_ask(now)[:_QUESTIONS]:
@@ -394,7 +408,12 @@ class Executor(Stage):
             else:
                 working.queried = True
                 self.gateway.query(working.order)
-        if self.gate.reconciled or self._portfolio_asked or now < self._portfolio_ns:
+        if self._portfolio_asked or now < self._portfolio_ns:
+            return
+        if self.gate.reconciled:
+            if self._config.executor.compare_s and not self.ledger.orders:
+                self._portfolio_asked, self._asked_at = True, self._traded()
+                self.gateway.portfolio()
             return
         open_questions = [working.order.client_id for working in self.ledger.orders.values()
                           if working.state in (State.SENT, State.UNKNOWN)]
@@ -407,10 +426,18 @@ class Executor(Stage):
 
     def _compare(self, portfolio: Portfolio) -> None:
         self._portfolio_asked = False
-        if self.gate.reconciled:
-            return
+        self._portfolio_ns = self._clock.monotonic_ns() + round(self._config.executor.compare_s * 1e9)
         found = self.ledger.differences(portfolio.positions)
+        if self.gate.reconciled:
+            if found and not self.ledger.orders and self._asked_at == self._traded():
+                self._compare_anew("the venue holds something else than the journal")
+            return
         if found and self._virgin:
+            if is_live(self._config):
+                told = ", ".join(f"{name} {text(portfolio.positions[name][0])}" for name in found)
+                self._halt(f"the journal is empty, and the venue holds {told}: close it there, or stop the executor "
+                           "and take it over with `alpha reconcile --adopt`; then `alpha resume`")
+                return
             found = self._adopt({name: portfolio.positions[name] for name in found})
         if found:
             self._differences += 1
@@ -421,8 +448,20 @@ class Executor(Stage):
                 self._halt(f"positions differ: {told}; find out why, mend it at the venue, then `alpha resume`")
             return
         self.gate.reconciled, self._differences, self.gate.waiting_for = True, 0, ""
+        self._virgin = False  # what comes from now on is not what was there before
         _log.info("reconciled with the venue, %d symbols held", len(portfolio.positions))
         self._settle_state()
+
+    def _compare_anew(self, why: str) -> None:
+        """Nothing trades until positions are found to be the venue's; if they are not, it halts."""
+        if self.gate.reconciled:
+            _log.warning("%s; comparing positions before anything trades", why)
+            self.gate.reconciled, self.gate.waiting_for = False, "the venue's positions"
+            self._differences = self._portfolio_ns = 0
+            self._settle_state()
+
+    def _traded(self) -> tuple[int, int]:
+        return self._telemetry.get("orders"), self._telemetry.get("fills")
 
     def _adopt(self, held: dict[str, tuple[int, int]]) -> dict:
         """An empty journal takes over what the venue holds. Returns what still differs."""
@@ -433,7 +472,8 @@ class Executor(Stage):
             return {"journal": (0, 0)}
         _log.warning("the journal is empty and takes over the venue's positions: %s",
                      {name: text(qty) for name, (qty, _) in held.items()})
-        self.ledger.restore(self.journal.restore().positions, (), self._clock.wall_ns())
+        now = self._clock.wall_ns()
+        self.ledger.restore(self.journal.restore().positions, (), now, dict.fromkeys(held, now))
         self.ledger.follow(self.books.symbols, self.books.tag, self._streams)
         self.gateway.restore(self.ledger.positions)
         self._virgin = False
@@ -482,7 +522,7 @@ class Executor(Stage):
                             ("day_loss", ledger.account.day_loss), ("working", len(ledger.orders)),
                             ("drawdown", ledger.account.drawdown),
                             ("unresolved", sum(standing.unresolved for standing in ledger.standings))):
-            telemetry.set(name, value)
+            telemetry.set(name, max(-_MOST, min(value, _MOST)))
 
     def _watch(self) -> None:
         """Ask of all that is held whether it is due to be left, unless its newest tick was decided on already. A
@@ -506,12 +546,12 @@ class Executor(Stage):
         if counted is None:
             return
         account.day_loss, account.drawdown = counted
-        if self.gate.halted:
+        if self.gate.halted or self.gate.mode != ACTIVE:
             return
         if account.day_loss > limits.max_daily_loss:
-            self._halt_for_loss(Refusal("LOSS_DAILY", account.day_loss, limits.max_daily_loss))
+            self._stop_losing(Refusal("LOSS_DAILY", account.day_loss, limits.max_daily_loss))
         elif account.drawdown > limits.max_drawdown > 0:
-            self._halt_for_loss(Refusal("LOSS_DRAWDOWN", account.drawdown, limits.max_drawdown))
+            self._stop_losing(Refusal("LOSS_DRAWDOWN", account.drawdown, limits.max_drawdown))
 
     def _attach(self, books: Books) -> None:
         self.books, self._tag = books, books.tag
@@ -587,7 +627,7 @@ class Executor(Stage):
             with self.journal.batch():
                 for method, arguments in self.ledger.entries:
                     getattr(self.journal, method)(*arguments)
-        except ResourceError as error:
+        except (ResourceError, OverflowError) as error:
             self._retry_ns = self._clock.monotonic_ns() + _RETRY_NS
             self._halt(str(error))
             return False
@@ -598,12 +638,12 @@ class Executor(Stage):
         """A journal call whose failure halts and is no more than that."""
         try:
             return call(*arguments)
-        except ResourceError as error:
+        except (ResourceError, OverflowError) as error:
             self._halt(str(error))
             return None
 
 
-#: the losses that halt: what they are called, and their limit
+#: the losses that stop trading: what they are called, and their limit
 LOSSES = {"LOSS_DAILY": ("loss", "max_daily_loss"), "LOSS_DRAWDOWN": ("drawdown", "max_drawdown")}
 
 

@@ -41,44 +41,49 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("reason", default="by hand")
+@click.option("--lift-halt", "lift", is_flag=True, help="Where all is halted: do this instead.")
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def reduce(reason: str, path: str | None, as_json: bool) -> None:
+def reduce(reason: str, lift: bool, path: str | None, as_json: bool) -> None:
     """Let only orders leave that shrink a position, until `alpha resume`.
 
-    Working orders that might make one larger are cancelled. Exit code 0 if the executor confirms, 1 if it does not
-    within two seconds: it will reduce as soon as it looks.
+    Working orders that might make one larger are cancelled. While all is halted nothing leaves: --lift-halt lets this
+    take the halt's place. Exit code 0 if the executor confirms, 1 if it does not within two seconds, and what it does
+    instead is told: it will reduce as soon as it may.
 
     \b
     Examples
       alpha reduce "into the close"
     """
-    _reduce(reason, path, as_json, flatten=False)
+    _reduce(reason, path, as_json, lift, flatten=False)
 
 
 @click.command()
 @click.argument("reason", default="by hand")
+@click.option("--lift-halt", "lift", is_flag=True, help="Where all is halted: do this instead.")
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def flatten(reason: str, path: str | None, as_json: bool) -> None:
+def flatten(reason: str, lift: bool, path: str | None, as_json: bool) -> None:
     """Leave every position, and let nothing else leave, until `alpha resume`.
 
     A position is left within a tenth of a second, or with the next tick of its symbol, whether anything is predicted or
     not: at the touch, by orders of at most risk.max_order_notional, inside all limits; one whose book is not valid
-    stays until it is. Exit code 0 if the executor confirms that it does so, 1 if it does not within two seconds; `alpha
-    position` shows what is still held.
+    stays until it is. While all is halted nothing leaves: --lift-halt lets this take the halt's place, also after a
+    loss above its limit. Exit code 0 if the executor confirms that it does so, 1 if it does not within two seconds, and
+    what it does instead is told; `alpha position` shows what is still held.
 
     \b
     Examples
       alpha flatten "over the weekend"
+      alpha flatten --lift-halt "out of it"
       alpha position
     """
-    _reduce(reason, path, as_json, flatten=True)
+    _reduce(reason, path, as_json, lift, flatten=True)
 
 
-def _reduce(reason: str, path: str | None, as_json: bool, flatten: bool) -> None:
+def _reduce(reason: str, path: str | None, as_json: bool, lift: bool, flatten: bool) -> None:
     with exit_on_error():
-        done = act(load(path), "flatten" if flatten else "reduce", reason, who())
+        done = act(load(path), "flatten" if flatten else "reduce", reason, who(), lift=lift)
     _end(as_json, {"reducing": True, "flatten": done.switch.flatten, **_told(done)}, done)
 
 
@@ -86,8 +91,8 @@ def _reduce(reason: str, path: str | None, as_json: bool, flatten: bool) -> None
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume(path: str | None, as_json: bool) -> None:
-    """Lift the kill switch, and what `reduce` and `flatten` have set. Exit code 0 if the executor confirms that it
-    trades again, 1 if not.
+    """Lift the kill switch, and what `reduce` and `flatten` have set. Exit code 0 if the executor trades again within
+    two seconds, and goes on to; 1 if not, and what it does instead is told.
 
     \b
     Examples

@@ -20,7 +20,7 @@ from common.risk import ACTIVE, FLATTENING, REDUCING
 
 ACTIONS = ("halt", "reduce", "flatten", "resume")
 PATIENCE_S = 2.0  #: for the executor's confirmation
-_UNSEEN = "; no executor confirms it: none runs, or it hangs (alpha status)"
+_HOLD_S = 0.2  #: that trading must go on for: what halted it may do so again at the next look
 
 
 class Done(NamedTuple):
@@ -33,17 +33,20 @@ class Done(NamedTuple):
     problem: str = ""  #: that kept them from being cancelled
 
 
-def act(config: Config, action: str, why: str, who: str, patience_s: float = PATIENCE_S) -> Done:
+def act(config: Config, action: str, why: str, who: str, patience_s: float = PATIENCE_S,
+        lift: bool = False) -> Done:
     """Do one of ACTIONS; returns within `patience_s`, or some seconds more where a halt is not confirmed and working
-    orders are cancelled from here. Raises ResourceError if the switch cannot be written."""
+    orders are cancelled from here. With `lift` a reduction takes the place of a halt. Raises ResourceError if the
+    switch cannot be written."""
     folder, instance = config.state_dir, config.instance.name
     if action == "halt":
         switch = killswitch.halt(folder, why, who)
         text = f"halted: {_reason(switch)}"
-        if is_confirmed(instance, patience_s, halted=1):
+        unseen = _unseen(instance, patience_s, "HALTED")
+        if not unseen:
             return Done(True, text, switch)
         outcomes, problem = _cancel(config)
-        lines = [text + _UNSEEN, *(f"  {one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}"
+        lines = [text + unseen, *(f"  {one.client_id} {one.symbol}: {'' if one.done else 'NOT CANCELLED: '}{one.what}"
                                    for one in outcomes)]
         if problem:
             lines.append(f"  working orders could not be cancelled from here: {problem}")
@@ -53,13 +56,14 @@ def act(config: Config, action: str, why: str, who: str, patience_s: float = PAT
     if action == "resume":
         lifted = killswitch.resume(folder)
         text = f"lifted: {_reason(lifted)}" if lifted else "nothing was halted"
-        shown = is_confirmed(instance, patience_s, halted=0, reducing=ACTIVE)
-        return Done(shown, text + ("" if shown else "; the executor does not confirm that it trades (alpha status)"),
-                    lifted)
+        unseen = _unseen(instance, patience_s, "ACTIVE")
+        return Done(not unseen, text + unseen, lifted)
     reduction = killswitch.reduce(folder, why, who, flatten=action == "flatten")
-    shown = is_confirmed(instance, patience_s, reducing=FLATTENING if reduction.flatten else REDUCING)
     text = f"{'flattening' if reduction.flatten else 'reducing'}: {_reason(reduction)}"
-    return Done(shown, text + ("" if shown else _UNSEEN), reduction)
+    if lift and (lifted := killswitch.lift(folder)):
+        text += f"; lifted: {_reason(lifted)}"
+    unseen = _unseen(instance, patience_s, "REDUCING", FLATTENING if reduction.flatten else REDUCING)
+    return Done(not unseen, text + unseen, reduction)
 
 
 def _reason(switch: Halt | Reduction) -> str:
@@ -74,17 +78,23 @@ def who() -> str:
         return f"uid {os.getuid()}"
 
 
-def is_confirmed(instance: str, patience_s: float = PATIENCE_S, **gauges: int) -> bool:
-    """Whether a living executor shows these within `patience_s`."""
-    end, overview = time.monotonic() + patience_s, Overview(instance)
+def _unseen(instance: str, patience_s: float, state: str, mode: int = ACTIVE) -> str:
+    """"" once the executor says within `patience_s` that it is in this state, and mode; else what it says instead."""
+    end, overview, since = time.monotonic() + patience_s, Overview(instance), 0.0
     while True:
         overview.refresh()
-        if overview.ready("executor") and all(
-                overview.get("executor", name) == value for name, value in gauges.items()):
-            return True
-        if time.monotonic() >= end:
-            return False
+        now, alive = time.monotonic(), overview.ready("executor")
+        words = overview.stages["executor"].told() if alive else {}
+        if words.get("state") != state or state != "HALTED" and overview.get("executor", "reducing") != mode:
+            since = 0.0
+        elif now >= (since := since or now) + (_HOLD_S if state == "ACTIVE" else 0.0):
+            return ""
+        if now >= end and not since:
+            break
         time.sleep(0.02)
+    if not alive:
+        return "; no executor confirms it: none runs, or it hangs (alpha status)"
+    return f"; but the executor is {words.get('state')}" + (f": {words['why']}" if words.get("why") else "")
 
 
 def _cancel(config: Config) -> tuple[tuple[guard.Outcome, ...], str]:

@@ -98,7 +98,8 @@ def test_no_order_is_ever_above_any_limit(p, vol, bid, spread, position, open_bu
     assert abs(verdict.price - (market.bid + market.ask) / 2) / market.bid <= 0.0051
     pending = open_buy if verdict.side == BUY else open_sell
     after = abs(position + verdict.side * (pending + verdict.qty / SCALE)) * verdict.price / SCALE
-    if after > abs(position) * verdict.price / SCALE * (1 + 1e-9):
+    filled = position + verdict.side * (pending + verdict.qty / SCALE)
+    if filled * position < 0 or abs(filled) > abs(position) * (1 + 1e-9):
         assert after <= risk.max_position_notional * (1 + 1e-9) + 1e-6
         assert after + others <= risk.max_gross_notional * (1 + 1e-9) + 1e-6
 
@@ -120,8 +121,9 @@ def test_a_proposal_values_what_is_held_now_and_what_would_be(size, held, open_b
     proposal = propose(size, BOOK, standing, account, SCALE // 1000)
     price, pending = (BOOK.ask, open_buy) if size > 0 else (BOOK.bid, open_sell)
     assert (proposal.side, proposal.price) == ((BUY, BOOK.ask) if size > 0 else (SELL, BOOK.bid))
-    assert proposal.before == abs(held) * price and proposal.other_gross == 13 * SCALE
-    assert proposal.after == abs(held * SCALE + proposal.side * (pending * SCALE + proposal.qty)) * price // SCALE
+    filled = held * SCALE + proposal.side * (pending * SCALE + proposal.qty)
+    assert proposal.other_gross == 13 * SCALE and proposal.after == abs(filled) * price // SCALE
+    assert proposal.shrinks == (abs(filled) <= abs(held) * SCALE and filled * held >= 0)
 
 
 def test_turning_a_position_around_is_not_reducing_it():
@@ -132,7 +134,24 @@ def test_turning_a_position_around_is_not_reducing_it():
     sale = prediction(0.0)
     assert decide(sale, BOOK, standing, account, rules, NOW).reason == "NOTIONAL_POSITION"
     standing.position = 80 * SCALE
-    assert decide(sale, BOOK, standing, account, rules, NOW).side == SELL, "less is held after it than before"
+    assert decide(sale, BOOK, standing, account, rules, NOW).side == SELL, "what is held after it is within the limit"
+    # Far above a limit that was lowered, less would be held after it than before, and on the other side.
+    standing.position = 300 * SCALE
+    standing.open_sell = 230 * SCALE
+    refusal = decide(sale, BOOK, standing, account, rules, NOW)
+    assert refusal.reason == "NOTIONAL_POSITION" and refusal.value < 300 * 100 * SCALE
+    standing.open_sell = 0
+    assert decide(sale, BOOK, standing, account, rules, NOW).side == SELL, "what only shrinks may pass"
+
+
+def test_on_spot_no_more_is_sold_than_is_held():
+    rules = Rules.of(dataclasses.replace(CONFIG, executor=Executor(gateway="binance-spot")), "X")
+    assert decide(prediction(0.1), BOOK, *holding(0), rules, NOW) == ("REDUCE_ONLY", decide(
+        prediction(0.1), BOOK, *holding(0), RULES, NOW).qty, 0)
+    sale = decide(prediction(0.1), BOOK, *holding(10), rules, NOW)
+    assert (sale.side, sale.qty, sale.reduce_only) == (SELL, 10 * SCALE, True)
+    bought = decide(prediction(0.9), BOOK, *holding(10), rules, NOW)
+    assert bought == decide(prediction(0.9), BOOK, *holding(10), RULES, NOW) and not bought.reduce_only
 
 
 def rules_of(risk: Risk = Risk(), **decision) -> Rules:
@@ -333,11 +352,11 @@ def test_it_is_symmetric_and_never_above_any_limit_whatever_is_switched_on(
     assert abs(one.qty - other.qty) <= max(one.qty, other.qty) * 2e-4 + 2 * rules.lot
     working = pending if one.side == BUY else 0
     after = abs(held * SCALE + one.side * (working * SCALE + one.qty)) * one.price // SCALE
-    before = abs(held) * one.price
+    filled = held * SCALE + one.side * (working * SCALE + one.qty)
     assert one.qty * one.price <= risk.max_order_notional * SCALE**2
     if one.reduce_only:
         assert held * one.side < 0 and one.qty <= abs(held) * SCALE - working * SCALE
-    elif after > before:
+    elif abs(filled) > abs(held) * SCALE or filled * held < 0:
         assert after <= 25_000 * SCALE and after + others * SCALE <= 80_000 * SCALE
         assert not decision["capital"] or after + others * SCALE <= decision["capital"] * SCALE
     if mode:

@@ -55,6 +55,41 @@ def test_an_open_order_counts_until_it_is_filled_and_then_the_position_does(ledg
     assert [entry[0] for entry in ledger.entries] == ["advance", "advance", "fill", "advance"]
 
 
+def test_rejections_are_counted_until_the_venue_takes_an_order(ledger):
+    standing, account = ledger.standings[0], ledger.account
+    account.offset_ns = 1_000
+    for n in (1, 2):
+        ledger.ended(out(ledger, n), Ended(f"o-{n}", State.REJECTED, 0, "no"), 5_000 + n)
+    assert (standing.rejects, standing.rejected_ns) == (2, 4_002) and ledger.standings[1].rejects == 0
+    ledger.ended(out(ledger, 3), Ended("o-3", State.EXPIRED, 0, ""), 6_000)
+    assert standing.rejects == 2  # nobody has said that it was taken
+    ledger.acked(out(ledger, 4), acked(4), 10, 0)
+    assert standing.rejects == 0
+
+
+@pytest.mark.parametrize("side", [BUY, SELL])
+def test_a_fill_worse_than_the_limit_is_not_booked(ledger, side):
+    working = out(ledger, side=side)
+    worse, rounded = MARK + side * (MARK // 1_000_000 + 1), MARK + side * (MARK // 1_000_000)
+    with pytest.raises(LifeCycleError, match="worse than the limit"):
+        ledger.filled(working, fill(1, "a", 60)._replace(price=worse), 0)
+    assert working.filled == 0 and not working.fill_ids and not ledger.positions
+    for fill_id, price in (("a", rounded), ("b", MARK - side * MARK // 2)):
+        assert ledger.filled(working, fill(1, fill_id, 10)._replace(price=price), 0)
+    assert ledger.positions["X"].qty == side * 20
+
+
+@pytest.mark.parametrize("side", [BUY, SELL])
+def test_a_fee_in_the_base_asset_is_taken_of_what_is_held_whichever_side(ledger, side):
+    working = out(ledger, side=side, qty=1000)
+    assert ledger.filled(working, fill(1, "a", 1000)._replace(fee=7 * MARK // SCALE, base_fee=7), 0)
+    position = ledger.positions["X"]
+    assert position.qty == side * 1000 - 7
+    assert position.realised + position.qty * MARK - position.cost == 0  # the fee itself is all that it cost
+    kept = next(arguments[0] for method, arguments in ledger.entries if method == "intent")
+    assert (kept.side, kept.qty, kept.order_type) == (SELL, 7, CORRECTION)
+
+
 def test_the_same_acknowledgement_and_the_same_fill_are_no_news(ledger):
     working = out(ledger)
     assert ledger.acked(working, acked(), 10, 0) and not ledger.acked(working, acked(), 11, 0)

@@ -13,9 +13,11 @@ from common.orders import BUY, SELL
 from common.ring import Top
 from common.risk import (
     ADMISSION,
+    FLATTENING,
     MOMENT,
     ORDER,
     REASONS,
+    REDUCING,
     Account,
     Limits,
     Proposal,
@@ -25,6 +27,7 @@ from common.risk import (
     active,
     closable,
     exposure,
+    rejected_lately,
 )
 from common.wire import Prediction
 
@@ -41,7 +44,7 @@ PREDICTION = Prediction(symbol=0, worker=0, epoch=7, seq=100, venue_id=0, kind=1
                         p_down=0.1, vol=1.0, bid=0, ask=0, recv_ns=NOW - MS, book_ns=0, row_ns=0,
                         dispatched_ns=0, start_ns=0, end_ns=0)
 GOOD = Proposal(side=BUY, qty=SCALE, lot=SCALE // 100, price=100 * SCALE, bid=9999 * SCALE // 100, ask=100 * SCALE,
-                before=0, after=100 * SCALE, other_gross=0)
+                shrinks=False, after=100 * SCALE, other_gross=0)
 TOP = Top(5, FLAG_VALID, NOW - MS, NOW - MS, 9999 * SCALE // 100, SCALE, 100 * SCALE, SCALE)
 
 #: reason -> (what is wrong, the same just within the limit or None where there is no such thing)
@@ -50,8 +53,7 @@ ORDER_CASES = {
     "QUANTITY_LOT": (dict(qty=SCALE + 1), None),
     "NOTIONAL_ORDER": (dict(qty=100 * SCALE + SCALE // 100), dict(qty=100 * SCALE)),
     "PRICE_COLLAR": (dict(bid=99 * SCALE - SCALE // 50), dict(bid=99 * SCALE + SCALE // 50)),
-    "NOTIONAL_POSITION": (dict(before=20_000 * SCALE, after=25_000 * SCALE + 1),
-                          dict(before=20_000 * SCALE, after=25_000 * SCALE)),
+    "NOTIONAL_POSITION": (dict(after=25_000 * SCALE + 1), dict(after=25_000 * SCALE)),
     "NOTIONAL_GROSS": (dict(other_gross=79_900 * SCALE + 1), dict(other_gross=79_900 * SCALE)),
     "REDUCE_ONLY": (dict(reduce_only=True, position=-SCALE + 1), dict(reduce_only=True, position=-SCALE)),
     "QUANTITY_ORDER": (dict(qty=200 * SCALE + SCALE // 100, price=10 * SCALE, bid=10 * SCALE, ask=10 * SCALE),
@@ -73,6 +75,7 @@ MOMENT_CASES = {
     "LOSS_DRAWDOWN": (dict(drawdown=2000 * SCALE + 1), dict(drawdown=2000 * SCALE)),
     "ORDERS_OPEN": (dict(open_orders=3), dict(open_orders=2)),
     "RATE_SYMBOL": (dict(order_ns=NOW - 250 * MS + 1), dict(order_ns=NOW - 250 * MS)),
+    "RATE_REJECTED": (dict(rejects=1, rejected_ns=NOW - 500 * MS + 1), dict(rejects=1, rejected_ns=NOW - 500 * MS)),
     "RATE_ORDERS": (dict(rate=Rate(20.0, NOW + 951 * MS)), dict(rate=Rate(20.0, NOW + 950 * MS))),
 }
 #: reason -> (changes to the prediction, the account, the standing, the limits; the same just within the limit or None)
@@ -145,7 +148,9 @@ def test_a_good_proposal_passes_every_check_with_every_limit_set():
 def test_by_default_the_optional_checks_are_off():
     limits = Limits.of(Risk(), "X")
     for checks in (ADMISSION, MOMENT, ORDER):
-        assert active(checks, limits) == tuple(check.test for check in checks if not check.switch)
+        assert active(checks, limits) == tuple(check.test for check in checks if not check.switch
+                                               or check.name == "rejected_lately")
+    assert rejected_lately not in active(MOMENT, Limits.of(Risk(reject_pause_ms=0.0), "X"))
 
 
 def test_the_lists_name_symbols():
@@ -229,12 +234,35 @@ def test_a_refusal_names_the_value_and_the_limit():
 
 
 def test_what_reduces_a_position_passes_although_the_position_is_above_its_limit():
-    reducing = GOOD._replace(before=30_000 * SCALE, after=29_900 * SCALE, other_gross=10**9 * SCALE)
+    reducing = GOOD._replace(shrinks=True, after=29_900 * SCALE, other_gross=10**9 * SCALE)
     net = dict(net_high=10**9 * SCALE)
-    assert verdicts(reducing, **net) == verdicts(reducing._replace(after=30_000 * SCALE), **net) == []
-    growing = reducing._replace(after=30_000 * SCALE + 1)
+    assert verdicts(reducing, **net) == []
+    growing = reducing._replace(shrinks=False)
     assert {refusal.reason for refusal in verdicts(growing, **net)} == {
         "NOTIONAL_POSITION", "NOTIONAL_GROSS", "NOTIONAL_NET"}
+
+
+def test_what_a_symbol_waits_after_rejections_doubles_up_to_64_times():
+    for rejects, times in ((0, 0), (1, 1), (2, 2), (3, 4), (7, 64), (8, 64), (1000, 64)):
+        pause = times * 500 * MS
+        assert moment(rejects=rejects, rejected_ns=NOW - pause) == []
+        if times:
+            assert moment(rejects=rejects, rejected_ns=NOW - pause + 1) == [("RATE_REJECTED", pause - 1, pause)]
+
+
+def test_a_loss_keeps_nobody_from_leaving_what_is_held():
+    lost = dict(day_loss=6000 * SCALE, drawdown=6000 * SCALE)
+    assert [refusal.reason for refusal in moment(**lost)] == ["LOSS_DAILY", "LOSS_DRAWDOWN"]
+    assert moment(mode=REDUCING, **lost) == moment(mode=FLATTENING, **lost) == []
+
+
+def test_the_least_notional_holds_for_what_leaves_a_position_on_spot_alone():
+    instrument = Instrument(tick="0.005", lot="0.01", min_notional="1000")
+    leaving = GOOD._replace(reduce_only=True)
+    for spot, expected in ((False, []), (True, [("NOTIONAL_MINIMUM", 100 * SCALE, 1000 * SCALE)])):
+        limits = Limits.of(Risk(), "X", instrument, spot)
+        assert refusals(ORDER, leaving, limits, position=-10 * SCALE) == expected
+        assert [refusal.reason for refusal in refusals(ORDER, GOOD, limits)] == ["NOTIONAL_MINIMUM"]
 
 
 @given(st.floats(0.1, 100), st.lists(st.integers(0, 10**9), max_size=200))

@@ -21,10 +21,11 @@ from common.config import Config, Decision, Inference, Instance, Market, Risk
 from common.config import Executor as ExecutorSettings
 from common.decide import ALL_REASONS, Rules
 from common.fixed import SCALE, text
-from common.gateways import Throttled, create
+from common.gateways import Filled, Throttled, create
 from common.journal import Journal, Reader
 from common.links import LocalLink, Network
 from common.orders import BUY, SELL, Order, State
+from common.positions import Position
 from common.ring import Books
 from common.telemetry import Telemetry
 from common.wire import CLOCK, Prediction, TickRef, encode
@@ -433,6 +434,45 @@ def test_a_loss_above_the_limit_halts_and_stays_halted_over_a_resume(desk):
     killswitch.resume(d.folder)
     d.until(lambda: d.get("halted"))
     assert d.get("orders") == 0, "the day's loss is remembered by the journal"
+
+
+@pytest.mark.parametrize("on_loss", ["reduce", "flatten"])
+def test_a_loss_may_reduce_or_flatten_instead(desk, on_loss):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0, on_loss=on_loss)).ready()
+    d.wait(200)
+    d.predict()
+    d.settle()
+    held = d.held()
+    d.show(0, 9_000, 9_002)
+    d.wait(200)
+    d.settle()
+    found = killswitch.reduction(d.folder)
+    assert "max_daily_loss" in found.why and found.who == "executor" and found.flatten == (on_loss == "flatten")
+    assert d.get("halted") == 0 and d.held() == (0 if on_loss == "flatten" else held)
+    if on_loss == "reduce":
+        d.predict(0.9)
+        assert d.refused() == {"REDUCE_ONLY": 1}
+        d.predict(0.1)
+        d.settle()
+        assert d.held() < held, "what shrinks a position may leave"
+
+
+def test_what_is_held_can_be_left_after_a_halt_for_loss(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0)).ready()
+    d.wait(200)
+    d.predict()
+    d.settle()
+    d.show(0, 9_000, 9_002)
+    d.wait(200)
+    assert d.get("halted") == 1 and d.held() > 0
+    killswitch.reduce(d.folder, "home", flatten=True)
+    d.wait(200)
+    assert d.held() > 0, "a halt holds"
+    killswitch.lift(d.folder)
+    d.until(lambda: d.get("reconciled"))
+    d.show(0, 9_000, 9_002)
+    d.until(lambda: d.held() == 0)
+    assert d.get("halted") == 0 and d.telemetry.told()["state"] == "REDUCING"
 
 
 def test_a_new_day_begins_without_loss(desk):
@@ -927,8 +967,30 @@ def test_a_refusal_by_the_venue_is_the_end_of_the_order(desk, venue, fault):
     assert d.get("rejects") == 1 and d.get("unknowns") == 0 and d.held() == 0
     d.show()
     d.predict()
+    assert d.refused() == {"RATE_REJECTED": 1}
+    d.wait(500)
+    d.show()
+    d.predict()
     d.settle()
     assert d.held() > 0
+
+
+def test_what_the_venue_rejects_is_tried_more_and_more_seldom_and_soon_again_once_it_takes_it(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.extend(["422"] * 5)
+    sent = []
+    while len(sent) < 6:
+        d.show()
+        d.predict()
+        if d.get("orders") > len(sent):
+            sent.append(d.clock.now_ns)
+            d.settle()
+        d.wait(100)
+    gaps = [round((later - earlier) / S, 1) for earlier, later in zip(sent, sent[1:])]
+    assert all(gap >= least for gap, least in zip(gaps, (0.5, 1, 2, 4, 8))) and gaps[4] < 9 and d.held() > 0
+    d.show()
+    d.predict(0.2)
+    assert d.get("orders") == 7
 
 
 def test_a_venue_that_wants_a_pause_gets_it(desk, venue):
@@ -1033,6 +1095,94 @@ def test_an_empty_journal_takes_over_what_the_venue_holds(desk, venue):
     d.begin()
     d.ready()
     assert d.held("AAPL") == -3 * SCALE
+
+
+def test_what_was_taken_over_is_no_older_than_that(tmp_path, venue):
+    venue.positions["AAPL"] = (Decimal("3"), Decimal("100"))
+    d = Desk(tmp_path, venue, decision=Decision(exit_after_s=60.0)).ready()
+    d.wait(1000)
+    assert d.held("AAPL") == 3 * SCALE and d.get("orders") == 0
+    d.wait(60_000)
+    d.show(1)
+    d.until(lambda: d.held("AAPL") == 0)
+    assert d.get("exit_horizon") == 1
+    d.close()
+
+
+def test_on_a_live_venue_an_empty_journal_takes_nothing_over(desk, venue):
+    venue.positions["AAPL"] = (Decimal("3"), Decimal("101"))
+    d = desk(venue, live=True)
+    d.until(lambda: d.get("halted"))
+    why = killswitch.state(d.folder).why
+    assert "the journal is empty, and the venue holds AAPL 3" in why and "alpha reconcile --adopt" in why
+    assert d.held("AAPL") == 0 and d.get("reconciled") == 0
+    killswitch.resume(d.folder)
+    d.wait(30)
+    d.until(lambda: d.get("halted"))  # nothing has changed
+    del venue.positions["AAPL"]
+    killswitch.resume(d.folder)
+    d.until(lambda: d.get("reconciled"))
+
+
+def test_positions_are_compared_now_and_then_and_trading_goes_on_meanwhile(desk, venue):
+    d = desk(venue).ready()
+    d.predict()
+    d.settle()
+
+    def compared() -> int:
+        return sum("/portfolio" in path for _, path in venue.requests)
+
+    for n in range(3):
+        before = compared()
+        d.wait(60_000)
+        d.until(lambda: compared() > before and not d.executor.gateway.busy)
+        assert d.get("reconciled") == 1
+    venue.positions["BTC-USD"] = (Decimal("1.5"), Decimal("100"))  # somebody has sold
+    d.wait(60_000)
+    d.until(lambda: d.get("halted"))
+    assert "BTC-USD 39.996 in the journal, 1.5 at the venue" in killswitch.state(d.folder).why
+
+
+def test_a_comparison_that_an_order_came_in_between_of_says_nothing(desk, venue):
+    d = desk(venue).ready()
+    d.wait(60_000)
+    assert d.executor.gateway.busy  # it has asked
+    d.show()
+    d.predict()
+    d.settle()
+    d.until(lambda: not d.executor.gateway.busy)
+    assert d.get("reconciled") == 1 and d.get("halted") == 0 and d.get("fills") == 2
+
+
+def test_somebody_elses_fill_stops_trading_until_positions_are_the_venues(desk, venue):
+    d = desk(venue).ready()
+    theirs = Filled("somebody-else", "1", SCALE, 100 * SCALE, 0, 0)
+    d.executor._learn(theirs)
+    assert d.get("reconciled") == 0 and d.telemetry.told()["state"] == "RECONCILING"
+    d.predict()
+    assert d.refused() == {"STATE_RECONCILING": 1}
+    d.until(lambda: d.get("reconciled"))  # it was another symbol
+    venue.positions["BTC-USD"] = (Decimal("1"), Decimal("100"))
+    d.executor._learn(theirs)
+    d.until(lambda: d.get("halted"))
+    assert "BTC-USD 0 in the journal, 1 at the venue" in killswitch.state(d.folder).why
+
+
+def test_a_fill_worse_than_its_limit_is_not_booked_and_halts(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("late")
+    d.predict()
+    [working] = d.executor.ledger.orders.values()
+    d.executor._learn(Filled(working.order.client_id, "1", SCALE, 92_233_720_368 * SCALE, 0, 0))
+    assert "worse than the limit" in killswitch.state(d.folder).why and d.held() == 0 and d.get("unresolved") == 0
+
+
+@pytest.mark.parametrize("price", [10**11, -10**11])
+def test_what_no_gauge_can_show_is_shown_as_the_most_it_can(desk, price):
+    d = desk().ready()
+    d.executor.ledger.positions["BTC-USD"] = Position(10**18, 10**18 * price)
+    d.wait(200)
+    assert abs(d.get("position")) == 2**63 - 1
 
 
 def test_positions_and_sequences_survive_a_restart(desk, venue):
@@ -1152,6 +1302,7 @@ def session(desk: Desk, venue: StandIn, faults: list[str]) -> bool:
         desk.predict(0.9)
         desk.settle()
         venue.faults.clear()
+        desk.wait(500)  # after a rejection
         desk.show()
         desk.predict(0.2)
         desk.settle()
