@@ -1,13 +1,15 @@
 """The alerts of a pipeline, from its snapshots to where they are told: the hands of `common.alerts`.
 
-    <state_dir>/alerts.json    what is firing, and how telling it goes: for `alpha alerts`, and for the next life
+    <state_dir>/alerts.json    what is firing, what a former life told and this one has not found, how telling it goes,
+                               and when the monitor was stopped: for `alpha alerts`, and for the next life
 """
 
 import contextlib
 import json
 import logging
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.alert_sink import Sink, payload
 from common.alerts import FIRING, Alert, Debounce, Trend, findings
@@ -19,7 +21,17 @@ from common.watch.snapshot import Snapshots
 
 FILE = "alerts.json"
 _TURN_NS = 1_000_000_000
+_START_NS = 300_000_000_000  # that a stage may take to start, without a sign of life: the first start compiles
 _log = logging.getLogger("monitor")
+
+
+class Word(NamedTuple):
+    """What is written down."""
+
+    firing: list[Alert]  #: as of the last look
+    former: list[Alert]  #: told by a life before, neither found by this one nor told to be over
+    sinks: dict[str, Any]  #: of each its counts
+    stopped_ns: int = 0  #: Unix; when the monitor ended in order, 0 while it has not
 
 
 class Alarms:
@@ -31,9 +43,12 @@ class Alarms:
         self._path = config.state_dir / FILE
         self._snapshots = Snapshots(config)
         self._trend, self._debounce = Trend(config.alerts), Debounce(config.alerts)
-        self._debounce.restore(told(config)[0], clock.monotonic_ns() / 1e9)
         self._next_ns = 0
         self._written: dict[str, Any] = {}
+        before = told(config)
+        if config.alerts.enabled and (before.firing or before.former):
+            self._debounce.restore((*before.former, *before.firing), clock.monotonic_ns() / 1e9, self._begins())
+            self._leave_word()
 
     def turn(self, now_ns: int) -> None:
         if now_ns < self._next_ns or not self._config.alerts.enabled:
@@ -45,8 +60,8 @@ class Alarms:
             _log.exception("alerts could not be looked for")
             return
         for alert in alerts:
-            _log.log(logging.WARNING if alert.state == FIRING else logging.INFO, "alert %s %s: %s: %s", alert.state,
-                     alert.name, alert.subject, alert.what,
+            _log.log(logging.WARNING if alert.state == FIRING else logging.INFO, "alert %s %s: %s", alert.state,
+                     f"{alert.name} {alert.subject}".rstrip(), alert.what,
                      extra={"severity": alert.severity, "value": alert.value, "limit": alert.limit})
             for sink in self._sinks:
                 sink.put(payload(alert, self._config.instance.name))
@@ -55,8 +70,16 @@ class Alarms:
     def close(self) -> None:
         for sink in self._sinks:
             sink.close()
-        self._leave_word()
+        if self._config.alerts.enabled:
+            self._leave_word(self._clock.wall_ns())
         self._snapshots.close()
+
+    def _begins(self) -> bool:
+        """Whether the pipeline was stopped since what is written down was true. A monitor that a supervisor started
+        again after a crash has taken over the block of the one before it."""
+        overview = self._snapshots.overview
+        overview.refresh()
+        return overview.get("monitor", "starts") < 2
 
     def _look(self, now_ns: int) -> list[Alert]:
         snapshot, overview = self._snapshots.take(()), self._snapshots.overview
@@ -64,13 +87,17 @@ class Alarms:
         wanted = (*expected(self._config), "exchange", "monitor")
         stopped = frozenset(name for name, telemetry in overview.stages.items() if name not in wanted or
                             telemetry.block is not None and telemetry.block.retired)
+        now = time.monotonic_ns()
+        starting = frozenset(name for name, telemetry in overview.stages.items() if not telemetry.get("ready") and
+                             now - telemetry.get("started_ns") < _START_NS)
         failures = overview.get("monitor", "journal_errors") + overview.refusals().get("JOURNAL_FAILED", 0)
-        seen = self._trend.see(snapshot, stopped, failures, now_ns / 1e9)
+        seen = self._trend.see(snapshot, stopped, failures, now_ns / 1e9, starting)
         return self._debounce.turn(findings(seen, self._config.alerts), now_ns / 1e9, self._clock.wall_ns())
 
-    def _leave_word(self) -> None:
+    def _leave_word(self, stopped_ns: int = 0) -> None:
         told = {"firing": [alert._asdict() for alert in self._debounce.firing],
-                "sinks": {sink.name: sink.counts() for sink in self._sinks}}
+                "former": [alert._asdict() for alert in self._debounce.former],
+                "sinks": {sink.name: sink.counts() for sink in self._sinks}, "stopped_ns": stopped_ns}
         if told == self._written:
             return
         self._written = told
@@ -81,11 +108,11 @@ class Alarms:
             _log.error("what is firing cannot be written down: %s", error)
 
 
-def told(config: Config) -> tuple[list[Alert], dict[str, Any]]:
-    """What was last written down: the alerts that are firing, and of each sink its counts. Nothing where there is no
-    file, or none of ours."""
+def told(config: Config) -> Word:
+    """What was last written down; nothing where there is no file, or none of ours."""
     path: Path = config.state_dir / FILE
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         found = json.loads(path.read_bytes())
-        return [Alert(**alert) for alert in found["firing"]], dict(found["sinks"])
-    return [], {}
+        firing, former = ([Alert(**alert) for alert in found.get(key, ())] for key in ("firing", "former"))
+        return Word(firing, former, dict(found["sinks"]), int(found.get("stopped_ns", 0)))
+    return Word([], [], {})

@@ -186,7 +186,7 @@ class Sink:
             _log.warning("an alert was not told: %s; again in %.1f s", self.error, pause_s)
             self._ending.wait(pause_s)
         self.failed += 1
-        _log.error("an alert is given up after %d attempts: %s", attempt, self.error)
+        _log.error("an alert is given up after %d attempt%s: %s", attempt, "" if attempt == 1 else "s", self.error)
 
 
 def configured(config: Config, environ: Mapping[str, str] = os.environ) -> list[Sink]:

@@ -4,7 +4,8 @@
 
 A rule looks at one snapshot, and at what has changed lately, and yields what it finds. A finding becomes an alert once
 it has held for as long as it says; it is told again when it has got worse, or after `repeat_s`, and told as resolved
-once it was not found for `clear_s`. So what flickers is told once.
+once it was not found for `clear_s`. So what flickers is told once. What another life of this has told and not resolved
+is not claimed to be firing before it was found in this one; it is told as resolved all the same, once.
 
 To add a rule, write it here: it is asked because it is listed.
 """
@@ -24,8 +25,10 @@ _DRIFT_S, _LATENCY_S = 30.0, 10.0  # that these must hold: they come and go
 _LEAST_LATENCIES = 100  # behind a p99
 _NEAR = {"max_position_notional": "position", "max_gross_notional": "gross", "max_daily_loss": "day's loss",
          "max_drawdown": "drawdown"}
-#: a strategy that uses its room touches these all the time: only what stays there is told
-_TOUCHED, _TOUCHED_S = ("max_position_notional", "max_gross_notional"), 30.0
+#: A strategy that uses its room touches these all the time, and prices move what is held: only what stays there is
+#: told, once until it has been left for good, and it is critical only where no order of ours would have brought it.
+_TOUCHED, _TOUCHED_S, _EXCEEDED = ("max_position_notional", "max_gross_notional"), 30.0, 1.25
+_LEFT, _TOUCHED_LEFT = 0.9, 0.5  # of the share that is told: below it a limit is no longer near
 
 
 class Finding(NamedTuple):
@@ -40,10 +43,12 @@ class Finding(NamedTuple):
     remedy: str = ""
     hold_s: float = 0.0
     measured: bool = True  #: a greater value is worse; False where it grows by itself, as an age does
+    lingers: bool = False  #: what has been told goes on; nothing is told for it alone
 
 
 class Alert(NamedTuple):
-    """What is told. Times are Unix ns; `what`, `value` and `limit` of a resolved one are as it was last found."""
+    """What is told. Times are Unix ns; `value` and `limit` of a resolved one are as it was last told, and `what` says
+    that it is over, and what it was."""
 
     name: str
     subject: str
@@ -67,6 +72,7 @@ class Seen(NamedTuple):
     errors: dict[str, int]  #: of each stage in a minute
     journal_failures: int  #: in a minute
     was_armed: bool
+    starting: frozenset[str]  #: stages that were begun a while ago at most, and have not been ready since
 
 
 class Trend:
@@ -77,7 +83,8 @@ class Trend:
         self._samples: deque[tuple[float, dict[str, tuple[int, int]], int]] = deque()
         self._was_armed = False
 
-    def see(self, snapshot: dict[str, Any], stopped: frozenset[str], journal_errors: int, now_s: float) -> Seen:
+    def see(self, snapshot: dict[str, Any], stopped: frozenset[str], journal_errors: int, now_s: float,
+            starting: frozenset[str] = frozenset()) -> Seen:
         counts = {stage["name"]: (stage["starts"], stage["errors"]) for stage in snapshot["stages"]}
         self._samples.append((now_s, counts, journal_errors))
         while len(self._samples) > 1 and self._samples[1][0] <= now_s - max(self._window_s, _MINUTE_S):
@@ -87,7 +94,7 @@ class Trend:
         errors = {name: self._grown(now_s - _MINUTE_S, name, 1) for name in counts}
         before = next(sample[2] for sample in self._samples if sample[0] >= now_s - _MINUTE_S)
         return Seen(snapshot, stopped, journal_errors, restarts, errors, max(0, journal_errors - before),
-                    self._was_armed)
+                    self._was_armed, starting)
 
     def _grown(self, since_s: float, name: str, place: int) -> int:
         """By how much, since then or since the stage was first seen. One that begins anew counts from nothing."""
@@ -164,7 +171,8 @@ def stages(seen: Seen, settings: Settings) -> Iterator[Finding]:
         name = stage["name"]
         if name in seen.stopped:
             continue
-        if settings.silent_s and stage["state"] in ("silent", "gone") and name != "monitor":
+        silent = stage["state"] == "gone" or stage["state"] == "silent" and name not in seen.starting
+        if settings.silent_s and silent and name != "monitor":
             yield Finding("stage-silent", name, CRITICAL, "it gives no sign of life", stage["age_s"], settings.silent_s,
                           f"alpha logs {name}", hold_s=settings.silent_s, measured=False)
         count = seen.restarts.get(name, 0)
@@ -172,7 +180,9 @@ def stages(seen: Seen, settings: Settings) -> Iterator[Finding]:
             again = count >= settings.restarts
             yield Finding("stage-restarted", name, CRITICAL if again else WARNING,
                           f"it was started again{f' {count} times' if count > 1 else ''} in the last "
-                          f"{settings.restart_window_s:g} s", count, settings.restarts, f"alpha logs {name}")
+                          f"{settings.restart_window_s:g} s" + ("" if again else
+                                                                f"; {settings.restarts} times would be critical"),
+                          count, settings.restarts if again else 1, f"alpha logs {name}")
 
 
 @_rule
@@ -198,12 +208,15 @@ def journal(seen: Seen, settings: Settings) -> Iterator[Finding]:
 @_rule
 def limits(seen: Seen, settings: Settings) -> Iterator[Finding]:
     for limit in seen.snapshot["limits"]:
-        if settings.limit_share and limit["name"] in _NEAR and limit["share"] >= settings.limit_share:
-            subject = f"{limit['name']} {limit['symbol']}".strip()
-            yield Finding("limit-near", subject, CRITICAL if limit["share"] >= 1 else WARNING,
-                          f"the {_NEAR[limit['name']]} is {limit['share']:.0%} of its limit", limit["value"],
-                          limit["limit"], f"alpha position; risk.{limit['name']}",
-                          hold_s=_TOUCHED_S if limit["name"] in _TOUCHED else settings.for_s)
+        name, share, touched = limit["name"], limit["share"], limit["name"] in _TOUCHED
+        near = settings.limit_share
+        if not near or name not in _NEAR or share < near * (_TOUCHED_LEFT if touched else _LEFT):
+            continue
+        yield Finding("limit-near", f"{name} {limit['symbol']}".strip(),
+                      CRITICAL if share >= (_EXCEEDED if touched else 1) else WARNING,
+                      f"the {_NEAR[name]} is {share:.0%} of its limit", limit["value"], limit["limit"],
+                      f"alpha position; risk.{name}", hold_s=_TOUCHED_S if touched else settings.for_s,
+                      lingers=share < near)
 
 
 @_rule
@@ -237,13 +250,15 @@ def latency(seen: Seen, settings: Settings) -> Iterator[Finding]:
 class _Case:
     """One finding from when it was first there."""
 
-    __slots__ = ("finding", "since_s", "since_ns", "told", "told_s", "gone_s")
+    __slots__ = ("finding", "since_s", "since_ns", "told", "told_s", "gone_s", "former", "anew")
 
     def __init__(self, finding: Finding, since_s: float, since_ns: int) -> None:
         self.finding, self.since_s, self.since_ns = finding, since_s, since_ns
         self.told: Finding | None = None  #: as it was told last
         self.told_s = 0.0
         self.gone_s: float | None = None
+        self.former = False  #: told by another life, and not claimed by this one yet
+        self.anew = False  #: it has to hold again, and counts from then
 
 
 class Debounce:
@@ -255,16 +270,21 @@ class Debounce:
 
     def turn(self, found: Iterable[Finding], now_s: float, wall_ns: int) -> list[Alert]:
         alerts, settings = [], self._settings
-        present = {(one.name, one.subject): one for one in found}
+        present = {(one.name, one.subject): one for one in found if not one.lingers or self._is_told(one)}
         for key, finding in present.items():
             case = self._cases.get(key)
             if case is None:
                 case = self._cases[key] = _Case(finding, now_s, wall_ns)
+            elif case.former and case.anew and case.gone_s is not None:
+                case.since_s, case.since_ns = now_s, wall_ns
             case.finding, case.gone_s = finding, None
+            held = now_s - case.since_s >= finding.hold_s
+            case.former = case.former and case.anew and not held
             if case.told is None:
-                due = now_s - case.since_s >= finding.hold_s
+                due = held
             else:
-                due = _is_worse(finding, case.told) or 0 < settings.repeat_s <= now_s - case.told_s
+                due = not case.former and (_is_worse(finding, case.told) or
+                                           0 < settings.repeat_s <= now_s - case.told_s)
             if due:
                 case.told, case.told_s = finding, now_s
                 alerts.append(_alert(case, FIRING, wall_ns))
@@ -280,19 +300,34 @@ class Debounce:
                 alerts.append(_alert(case, RESOLVED, wall_ns))
         return alerts
 
+    def _is_told(self, finding: Finding) -> bool:
+        case = self._cases.get((finding.name, finding.subject))
+        return case is not None and case.told is not None
+
     @property
     def firing(self) -> list[Alert]:
         """What has been told and is not resolved, as it was last found; the worst and the oldest first."""
-        alerts = [_alert(case, FIRING, case.since_ns) for case in self._cases.values() if case.told is not None]
+        return self._list(False)
+
+    @property
+    def former(self) -> list[Alert]:
+        """What another life has told, and this one has not found: not claimed, and resolved before long. In order."""
+        return self._list(True)
+
+    def _list(self, former: bool) -> list[Alert]:
+        alerts = [_alert(case, FIRING, case.since_ns) for case in self._cases.values()
+                  if case.told is not None and case.former == former]
         return sorted(alerts, key=lambda alert: (-SEVERITIES.index(alert.severity), alert.since_ns))
 
-    def restore(self, firing: Iterable[Alert], now_s: float) -> None:
-        """What another life of this has told and not resolved: not told again, and resolved once it is over."""
+    def restore(self, firing: Iterable[Alert], now_s: float, anew: bool = False) -> None:
+        """What another life of this has told and not resolved: not told again, and resolved once it is over. It is
+        firing from the look that finds it on; `anew`: once it has held, and since then, as what it was told of was
+        stopped meanwhile."""
         for alert in firing:
             finding = Finding(alert.name, alert.subject, alert.severity, alert.what, alert.value, alert.limit,
                               alert.remedy)
             case = self._cases[alert.name, alert.subject] = _Case(finding, now_s, alert.since_ns)
-            case.told, case.told_s = finding, now_s
+            case.told, case.told_s, case.gone_s, case.former, case.anew = finding, now_s, now_s, True, anew
 
 
 def _is_worse(finding: Finding, told: Finding) -> bool:
@@ -302,6 +337,7 @@ def _is_worse(finding: Finding, told: Finding) -> bool:
 
 
 def _alert(case: _Case, state: str, at_ns: int) -> Alert:
-    finding = case.finding
-    return Alert(finding.name, finding.subject, state, finding.severity, case.since_ns, at_ns, finding.what,
-                 finding.value, finding.limit, finding.remedy)
+    finding = case.finding if state == FIRING else case.told or case.finding
+    what = finding.what if state == FIRING else f"over; what was told: {finding.what}"
+    return Alert(finding.name, finding.subject, state, finding.severity, case.since_ns, at_ns, what, finding.value,
+                 finding.limit, finding.remedy)

@@ -1,6 +1,7 @@
 """alerts: what is wrong now, as the monitor found it, and whether it can be told."""
 
 import json
+import logging
 import sys
 import time
 
@@ -11,6 +12,7 @@ from common.alert_sink import ENV_WEBHOOK, Sink, configured, payload
 from common.alerts import FIRING, WARNING, Alert
 from common.config import Config, load
 from common.errors import ConfigError, ResourceError
+from common.instant import utc
 from common.overview import Overview
 from common.stage import exit_on_error
 
@@ -22,7 +24,8 @@ _NOBODY = 7
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--test", "trial", is_flag=True, help="Send a test alert to everything that is configured.")
 def alerts(path: str | None, as_json: bool, trial: bool) -> None:
-    """Show what is wrong now: what the monitor has told and has not told to be over.
+    """Show what is wrong now: what the monitor has told and has not told to be over. What was told before the last
+    stop is listed as former until it was found again, or told to be over.
 
     The monitor looks once a second at stages, feeds, books, limits, unresolved orders, errors, the journal, drift and
     latency, with the bounds of [alerts]. It tells its log, and what is configured:
@@ -48,32 +51,47 @@ def alerts(path: str | None, as_json: bool, trial: bool) -> None:
         if trial:
             _try(config, as_json)
             return
-        firing, sinks = alarms.told(config)
+        word = alarms.told(config)
         overview = Overview(config.instance.name)
         overview.refresh()
         watched = config.alerts.enabled and overview.ready("monitor")
+        # Of a monitor that has gone nothing is known now: what it had told is former, too.
+        firing, former = (word.firing, word.former) if watched else ([], [*word.firing, *word.former])
         if as_json:
-            print(json.dumps({"watched": watched, "firing": [alert._asdict() for alert in firing], "sinks": sinks},
-                             indent=1))
+            print(json.dumps({"watched": watched, "firing": [alert._asdict() for alert in firing],
+                              "former": [alert._asdict() for alert in former], "stopped_ns": word.stopped_ns,
+                              "sinks": word.sinks}, indent=1))
         else:
-            _print(firing, sinks, watched)
+            _print(firing, former, word, watched)
     sys.exit(_NOBODY if not watched else 1 if firing else 0)
 
 
-def _print(firing: list[Alert], sinks: dict, watched: bool) -> None:
+def _print(firing: list[Alert], former: list[Alert], word: alarms.Word, watched: bool) -> None:
     if not watched:
-        print("nobody watches: no monitor runs, or alerts.enabled is false"
-              + ("; when one last did, this was firing:" if firing else ""), file=sys.stderr)
+        print("nobody watches: no monitor runs, or alerts.enabled is false", file=sys.stderr)
     for alert in firing:
         minutes = (time.time_ns() - alert.since_ns) / 60e9
-        print(f"{alert.severity.upper():<8} {alert.name} {alert.subject}  {alert.what}  (for {minutes:.1f} min)")
+        print(f"{_head(alert)}  (for {minutes:.1f} min)")
         if alert.remedy:
             print(f"{'':<8} {alert.remedy}")
     if watched and not firing:
         print("nothing is firing")
-    for name, counts in sinks.items():
+    if former:
+        if watched:
+            print("told before the last start, and not found since; told as over before long:")
+        else:
+            until = f"until it was stopped at {utc(word.stopped_ns)}" if word.stopped_ns else "when it last was"
+            print(f"not known now; what the monitor had told and not resolved, {until}:")
+    for alert in former:
+        print(f"  {_head(alert)}  (since {utc(alert.since_ns)})")
+    for name, counts in word.sinks.items():
         print(f"told by {name}: {counts['sent']:,}, given up {counts['failed']:,}, dropped {counts['dropped']:,}"
               + (f"; last error: {counts['error']}" if counts["error"] else ""))
+
+
+def _head(alert: Alert) -> str:
+    which = f"{alert.name} {alert.subject}".rstrip()
+    return f"{alert.severity.upper():<8} {which}  {alert.what}"
 
 
 def _try(config: Config, as_json: bool) -> None:
@@ -83,14 +101,15 @@ def _try(config: Config, as_json: bool) -> None:
                           f"${ENV_WEBHOOK} is not set", remedy="set one of them")
     now = time.time_ns()
     alert = Alert("test", "", FIRING, WARNING, now, now, "a test: alerts of this pipeline arrive here", None, None, "")
+    logging.getLogger("monitor").addHandler(logging.NullHandler())  # why one did not arrive is said below
     told = {}
     for sink in sinks:
         told[sink.name] = _try_one(sink, payload(alert, config.instance.name), config.alerts.timeout_s)
     if as_json:
         print(json.dumps(told, indent=1))
     else:
-        for name, error in told.items():
-            print(f"{name}: {error or 'arrived'}")
+        for name in (name for name, error in told.items() if not error):
+            print(f"{name}: arrived")
     failed = [f"{name}: {error}" for name, error in told.items() if error]
     if failed:
         raise ResourceError("a test alert did not arrive", where="; ".join(failed))

@@ -66,6 +66,10 @@ CASES = {
     "gross": ({"limits": [near("max_gross_notional", 0.8)]}, ("limit-near", "max_gross_notional", WARNING)),
     "loss": ({"limits": [near("max_daily_loss", 1.0)]}, ("limit-near", "max_daily_loss", CRITICAL)),
     "drawdown": ({"limits": [near("max_drawdown", 0.9)]}, ("limit-near", "max_drawdown", WARNING)),
+    "position far over": ({"limits": [near("max_position_notional", 1.25) | {"symbol": "A"}]},
+                          ("limit-near", "max_position_notional A", CRITICAL)),
+    "position over, as prices move": ({"limits": [near("max_position_notional", 1.2) | {"symbol": "A"}]},
+                                      ("limit-near", "max_position_notional A", WARNING)),
     "position": ({"limits": [near("max_position_notional", 0.9) | {"symbol": "A"}]},
                  ("limit-near", "max_position_notional A", WARNING)),
     "unresolved": ({"numbers.unresolved": 2}, ("orders-unresolved", "", CRITICAL)),
@@ -76,7 +80,8 @@ CASES = {
 QUIET = {
     "nothing": {}, "a quiet symbol": {"symbols.0.age_ms": 99_000.0}, "a book that never was": {
         "symbols.0.valid": False, "symbols.0.age_ms": None},
-    "a limit of another kind": {"limits": [near("max_orders_per_s", 2.0), near("max_gross_notional", 0.79)]},
+    "a limit of another kind": {"limits": [near("max_orders_per_s", 2.0), near("max_gross_notional", 0.39),
+                                       near("max_daily_loss", 0.71)]},
     "the monitor looks at itself": {"stages.4.state": "silent"}, "a challenger drifts": {
         "judged.models": [model(9.0, "shadow"), {"name": "x", "role": "live", "drift": None}]},
     "too few": {"latency_us.tick_to_decision.now": {"p99": 9e9, "count": 99}}, "nothing measured": {"latency_us": {}},
@@ -123,6 +128,31 @@ def test_every_rule_and_every_alert_has_its_case():
 def test_a_strategy_that_uses_its_room_is_not_told_of_every_time_it_touches_a_limit():
     for name, hold_s in (("max_gross_notional", 30.0), ("max_position_notional", 30.0), ("max_daily_loss", 2.0)):
         assert [one.hold_s for one in found({"limits": [near(name, 1.0)]})] == [hold_s]
+
+
+def test_a_limit_that_has_been_told_is_over_only_once_it_is_well_below():
+    def step(at_s: float, share: float) -> tuple[float, list[Finding]]:
+        return at_s, found({"limits": [near("max_position_notional", share)]})
+
+    shares = [1.0] * 4 + [0.79, 0.5, 1.02, 0.41, 0.39, 1.0, 0.39, 0.3, 0.3]
+    steps = (step(10 * k, share) for k, share in enumerate(shares))
+    told_now = turns(Debounce(Alerts(clear_s=5.0, repeat_s=0.0)), *steps)
+    assert [(k, states) for k, states in enumerate(told_now) if states] == [(3, [FIRING]), (11, [RESOLVED])]
+    assert not any(turns(Debounce(SETTINGS), *(step(10 * k, 0.79) for k in range(9))))
+
+
+def test_one_restart_says_what_is_critical_and_has_not_met_that_limit():
+    [one], [three] = found({"stages.1.starts": 2}), found({"stages.1.starts": 4})
+    assert (one.value, one.limit, three.value, three.limit) == (1, 1, 3, 3) and "3 times would be critical" in one.what
+
+
+def test_what_is_resolved_says_that_it_is_over_and_what_was_told():
+    debounce = Debounce(SETTINGS)
+    debounce.turn([Finding("a", "", WARNING, "it is 91%", 91.0)], 0, 0)
+    debounce.turn([Finding("a", "", WARNING, "it is 80%", 80.0)], 1, S)
+    debounce.turn([], 2, 2 * S)
+    [over] = debounce.turn([], 8, 8 * S)
+    assert (over.what, over.value) == ("over; what was told: it is 91%", 91.0)
 
 
 def test_what_is_stopped_in_order_is_nothing_wrong():
@@ -227,13 +257,27 @@ def test_what_flickers_is_told_once_or_never():
     assert turns(Debounce(SETTINGS), *((k, [held] if k % 2 else []) for k in range(50))).count([FIRING]) == 1
 
 
-def test_another_life_goes_on_where_the_last_one_was():
+def test_another_life_claims_what_was_told_once_it_finds_it_and_does_not_tell_it_again():
     first, one = Debounce(SETTINGS), Finding("a", "x", WARNING, "it", 10.0)
     first.turn([one], 5.0, 5 * S)
     second = Debounce(SETTINGS)
     second.restore(first.firing, 1.0)
-    assert second.firing == first.firing == [Alert("a", "x", FIRING, WARNING, 5 * S, 5 * S, "it", 10.0, None, "")]
-    assert turns(second, (2, [one]), (3, []), (8, [])) == [[], [], [RESOLVED]]
+    assert second.firing == [] and second.former == first.firing
+    assert turns(second, (2, [one])) == [[]] and second.former == []
+    assert second.firing == [Alert("a", "x", FIRING, WARNING, 5 * S, 5 * S, "it", 10.0, None, "")]
+    assert turns(second, (3, []), (8, [])) == [[], [RESOLVED]]
+
+
+def test_after_a_stop_it_has_to_hold_again_and_counts_from_then_and_is_told_to_be_over_once():
+    one = Finding("a", "x", WARNING, "it", 10.0, hold_s=2.0)
+    told_before = [Alert("a", "x", FIRING, WARNING, 5 * S, 5 * S, "it", 10.0, None, "")]
+    again, over = Debounce(SETTINGS), Debounce(SETTINGS)
+    for debounce in (again, over):
+        debounce.restore(told_before, 100.0, anew=True)
+    assert turns(again, (101, [one]), (102, [])) == [[], []] and again.firing == []
+    assert turns(again, (103, [one]), (105, [one])) == [[], []] and again.former == []
+    assert [alert.since_ns for alert in again.firing] == [103 * S]
+    assert turns(over, (101, []), (105, []), (106, [])) == [[], [RESOLVED], []] and over.former == []
 
 
 def test_the_worst_and_oldest_is_shown_first():

@@ -80,7 +80,13 @@ def test_what_is_firing_is_shown_and_told_by_the_exit_code(env, instance, tmp_pa
         assert told["watched"] and told["firing"] == [ALERT._asdict()] and told["sinks"]["webhook"]["failed"] == 1
     finally:
         monitor.close()
-    assert "when one last did, this was firing" in shown(env, code=7).stderr
+    # A monitor that has gone claims nothing.
+    text = shown(env, code=7)
+    assert "nobody watches" in text.stderr and "WARNING  trading-halted" in text.stdout and "min)" not in text.stdout
+    (tmp_path / FILE).write_text(json.dumps({"firing": [ALERT._asdict()], "sinks": {}, "stopped_ns": 60 * 10**9}))
+    assert "until it was stopped at 1970-01-01T00:01:00" in shown(env, code=7).stdout
+    told = json.loads(shown(env, "--json", code=7).stdout)
+    assert told["firing"] == [] and told["former"] == [ALERT._asdict()] and told["stopped_ns"] == 60 * 10**9
 
 
 def test_a_test_alert_goes_to_all_that_is_configured(env, tmp_path):
@@ -94,3 +100,12 @@ def test_a_test_alert_goes_to_all_that_is_configured(env, tmp_path):
     assert json.loads(found.stdout)["command"] == ""
     assert "webhook: the webhook for alerts cannot be reached" in found.stderr
     assert "s3cret" not in found.output
+    failed = shown(both, "--test", code=5)
+    assert failed.stdout == "command: arrived\n" and failed.output.count("cannot be reached") == 1
+
+
+def test_the_log_of_the_sink_says_nothing_beside_the_answer_of_a_test(env):
+    # The same in a process of its own, whose log has nowhere else to go.
+    process = command("alerts", "--test", env=env | {"ALPHA_ALERTS_WEBHOOK": "http://127.0.0.1:9/x"})
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 5 and out == "" and len(err.splitlines()) == 1
