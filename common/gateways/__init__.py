@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from common.config import Config
+from common.fixed import MAX, SCALE
 from common.orders import Order, State
 from common.positions import Position
 from common.ring import Books
@@ -40,7 +41,7 @@ class Filled(NamedTuple):
     price: int
     fee: int  #: quote currency, below 0 a rebate
     event_ns: int  #: the venue's time, Unix ns
-    base_fee: int = 0  #: what the venue kept of what was bought: `fee` is its worth at the price of the fill
+    base_fee: int = 0  #: what was taken out of what is held, on either side; its worth is `fee`
 
 
 class Ended(NamedTuple):
@@ -139,6 +140,13 @@ class Gateway(Protocol):
 
     def close(self) -> None:
         """Drop everything under way; its answers never come."""
+
+
+def fits(qty: int, price: int, fee: int = 0) -> bool:
+    """Whether a quantity at a price, and what both are worth with a fee, fit 64 bits as counts of 1e-8. What does not
+    must not leave a gateway: it is a VenueError."""
+    worth = abs(qty) * abs(price) // SCALE + abs(fee)
+    return max(abs(qty), abs(price), worth) <= MAX
 
 
 def is_loopback(host: str) -> bool:

@@ -61,7 +61,6 @@ from common import fixed
 from common.config import Config
 from common.errors import VenueError
 from common.events import HttpRequest
-from common.fixed import SCALE
 from common.gateways import (
     Absent,
     Acked,
@@ -73,11 +72,14 @@ from common.gateways import (
     Throttled,
     Unanswered,
     Unknown,
+    fits,
 )
 from common.gateways import binance_answers as answers
+from common.gateways import binance_fills as fills
 from common.gateways import binance_filters as filters
 from common.gateways.binance_answers import complaint, field, parsed, pause_ns
 from common.gateways.binance_clock import VenueClock
+from common.gateways.binance_fills import Trade
 from common.gateways.binance_filters import Filters
 from common.gateways.binance_stream import UserStream
 from common.gateways.binance_venue import LOOPBACK_KEY, SPOT, USDM, VENUES, Venue, credentials, stream_url
@@ -93,9 +95,13 @@ PATIENCE_NS = 300_000_000  #: for the stream, before the fills of an order are a
 AGAIN_NS = 1_000_000_000  #: between requests for fills that are not all there yet
 COUNTDOWN_NS = 30_000_000_000  #: of the dead man's timer
 MAX_WINDOW_MS = 60_000  #: recvWindow that Binance takes at most
+PAGE = 1000  #: fills that one request tells at most
+MAX_FILLS = 100 * PAGE  #: of one order
+AT_ONCE = 8  #: orders that are asked for in one go after the stream was away
 
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
 _NO_SUCH_ORDER, _CANCEL_REJECTED, _WRONG_TIME, _ARCHIVED, _DUPLICATE = -2013, -2011, -1021, -2026, -4116
+_OVERLOADED = -1008  # on usd-m a failure for certain, under 503 too; on spot 5xx says nothing
 _DOOR = frozenset({401, 403, 404, 413, 418, 429})  # statuses of a request that nobody behind the door has seen
 _ENDS = {"FILLED": State.FILLED, "CANCELED": State.CANCELLED, "REJECTED": State.REJECTED, "EXPIRED": State.EXPIRED,
          "EXPIRED_IN_MATCH": State.EXPIRED}
@@ -112,7 +118,7 @@ class _Asked(NamedTuple):
 
 
 class _Unsigned(NamedTuple):
-    """A request that waits for the venue's clock to be known."""
+    """A request that waits for the venue's clock to be known, and for the filters if its answer may tell `fills`."""
 
     client: HttpClient
     method: str
@@ -121,6 +127,7 @@ class _Unsigned(NamedTuple):
     asked: _Asked
     start_by_ns: int
     by_ns: int  #: then it has waited long enough
+    fills: bool
 
 
 class _Followed:
@@ -168,6 +175,7 @@ class Binance:
         self._openings = 0
         self._followed: OrderedDict[str, _Followed] = OrderedDict()
         self._unsettled: dict[str, _Followed] = {}  # those of them that are not over
+        self._missed: list[_Followed] = []  # ours, to be asked for since the stream was away
         self._events: list[Event] = []  # for the next `work`
         self._portfolio_by_ns = 0  # until when a portfolio may wait for its turn; 0: none is wanted
         self._winds_up = bool(venue.countdown)
@@ -183,7 +191,9 @@ class Binance:
     def restore(self, positions: Mapping[str, Position]) -> None:
         """The venue has its own record. What is held of a symbol that is not traded any more is asked for, too."""
         if self._venue is SPOT:
-            self._symbols = tuple(dict.fromkeys((*self._symbols, *(s for s, held in positions.items() if held.qty))))
+            symbols = tuple(dict.fromkeys((*self._symbols, *(s for s, held in positions.items() if held.qty))))
+            if symbols != self._symbols:
+                self._symbols, self._filters_known, self._filters_ns = symbols, False, 0
 
     def observe(self) -> None:
         """No dead man's timer: it would cancel what others look after."""
@@ -196,7 +206,7 @@ class Binance:
             return self.query(order)
         parameters = self._order_parameters(order)
         known = self._filters.get(order.symbol)
-        refusal = known.refusal(order.price, order.qty) if known else (
+        refusal = known.refusal(order.price, order.qty, order.reduce_only and self._venue is USDM) if known else (
             f"the venue does not list {order.symbol}" if self._filters_known else "")
         if refusal:
             self._events.append(Ended(order.client_id, State.REJECTED, 0, f"not sent: {refusal}"))
@@ -209,9 +219,12 @@ class Binance:
             return [Unknown(order.client_id, reason), *self._let_go(followed)]
 
         self._ask(self._orders, "POST", f"{self._venue.rest}/order", parameters, _Asked(
-            lambda reply: [*self._submitted(order, followed, reply), *self._let_go(followed)], lost), start_by_ns)
+            lambda reply: [*self._submitted(order, followed, reply), *self._let_go(followed)], lost), start_by_ns,
+            fills=True)
 
     def query(self, order: Order) -> None:
+        if order.client_id in self._followed:
+            self._followed[order.client_id].ours = True
         self._query(order.client_id, order.symbol, order)
 
     def withdraw(self) -> None:
@@ -279,7 +292,8 @@ class Binance:
                 self._stream.due_ns() if self._may_listen else 0, 1 if self._events or self._unwritten else 0,
                 *(time for waiting in self._unsigned for time in (waiting.start_by_ns, waiting.by_ns)),
                 *(followed.hold_ns for followed in self._unsettled.values()),
-                *(max(time, self._quiet_ns) for time in later if time)]
+                *(max(time, self._quiet_ns) for time in later if time),
+                self._quiet_ns if self._missed and self._asks_few else 0]
         return min(filter(None, dues), default=0)
 
     def close(self) -> None:
@@ -295,13 +309,20 @@ class Binance:
 
     @property
     def _may_listen(self) -> bool:
-        """Where the stream is subscribed to by a signed request, it has to wait for the clock."""
-        return bool(self._venue.listen_key) or self._time.ever
+        """What it tells of fills can be valued once the filters are known. Where it is subscribed to by a signed
+        request, it has to wait for the clock, too."""
+        return self._filters_known and (bool(self._venue.listen_key) or self._time.ever)
+
+    @property
+    def _asks_few(self) -> bool:
+        return self._spare.in_flight + len(self._unsigned) < AT_ONCE
 
     def _answered(self, reply: Reply) -> list[Event]:
         asked: _Asked = reply.token
         pause = pause_ns(reply)
-        self._quiet_ns = max(self._quiet_ns, self._clock.monotonic_ns() + pause if pause else 0)
+        if pause:
+            self._quiet_ns = max(self._quiet_ns, self._clock.monotonic_ns() + pause)
+            self._stream.leave_alone(self._quiet_ns)
         if asked.signed_ns and reply.status >= 400 and answers.error(reply)[0] == _WRONG_TIME:
             self._time.doubt(asked.signed_ns)
         events: list[Event] = [Throttled(self._clock.monotonic_ns() + pause)] if pause else []
@@ -313,10 +334,10 @@ class Binance:
     # ---- requests
 
     def _ask(self, client: HttpClient, method: str, path: str, parameters: dict[str, object], asked: _Asked,
-             start_by_ns: int = 0) -> None:
-        """To be signed as soon as the venue's time is known."""
+             start_by_ns: int = 0, fills: bool = False) -> None:
+        """To be signed as soon as what it waits for is known."""
         by_ns = self._clock.monotonic_ns() + self._timeout_ns
-        self._unsigned.append(_Unsigned(client, method, path, parameters, asked, start_by_ns, by_ns))
+        self._unsigned.append(_Unsigned(client, method, path, parameters, asked, start_by_ns, by_ns, fills))
         if self._time.known:
             self._sign(0)  # none of them is too late for that
         self._unwritten = True
@@ -325,15 +346,22 @@ class Binance:
         """What waits to be signed is signed, by the venue's time now; in alphabetical order, as others put it, so that
         both can be compared. What has waited for too long ends: it never left."""
         events = self._give_up(now) if self._unsigned else []
-        if not self._time.known:
-            return events
-        waiting, self._unsigned = self._unsigned, []
-        for one in waiting:
+        ready = [one for one in self._unsigned if not self._waits_for(one)]
+        self._unsigned = [one for one in self._unsigned if self._waits_for(one)]
+        for one in ready:
             stamped = one.parameters | {"recvWindow": self._window_ms, "timestamp": self._time.now_ms()}
             request = HttpRequest(one.method, f"{one.path}?{self._credentials.query(dict(sorted(stamped.items())))}",
                                   (self._credentials.header,))
             one.client.submit(request, one.asked._replace(signed_ns=self._clock.monotonic_ns()), one.start_by_ns)
         return events
+
+    def _waits_for(self, one: _Unsigned) -> str:
+        """What must be known before it is signed, and is not yet."""
+        if not self._time.known:
+            return f"the venue's clock is not known: {self._time.error}"
+        if one.fills and not self._filters_known:
+            return f"the filters are not known: {self._filters_error}"
+        return ""
 
     def _give_up(self, now: int, every: bool = False) -> list[Event]:
         """What has waited for too long, or `every` one, ends without having left."""
@@ -341,7 +369,7 @@ class Binance:
         self._unsigned = [one for one in self._unsigned if one not in ended]
         return [event for one in ended for event in self._answered(Reply(
             one.asked, 0, {}, b"", TOO_LATE if 0 < one.start_by_ns < now else
-            f"the venue's clock is not known: {self._time.error}", False, 0, now))]
+            self._waits_for(one), False, 0, now))]
 
     def _ask_plain(self, method: str, path: str, asked: _Asked) -> None:
         """Not signed; with the key, which some of them want."""
@@ -369,9 +397,28 @@ class Binance:
             lambda reply: self._queried(client_id, symbol, order, reply),
             lambda reason: [Unanswered(client_id, reason)] if order is not None else []))
 
-    def _ask_fills(self, followed: _Followed, asked: _Asked) -> None:
+    def _ask_fills(self, followed: _Followed, told: Callable[[list], list[Event]], lost: Callable[[str], list[Event]],
+                   from_id: int = -1, earlier: tuple = ()) -> None:
+        """`told` gets all fills of an order. Asked without `fromId` the venue tells the newest PAGE of them; where they
+        fill it, they are told from the first one on, page by page."""
+        def page(reply: Reply) -> list[Event]:
+            if reply.status != 200:
+                raise VenueError(complaint(reply))
+            trades = parsed(reply)
+            if not isinstance(trades, list):
+                raise VenueError("the fills of an order are no list", where=f"{type(trades).__name__}")
+            if len(trades) < PAGE:
+                return told([*earlier, *trades])
+            last = max(field(trade, "id", int) for trade in trades)
+            if last < from_id or len(earlier) >= MAX_FILLS:
+                raise VenueError("the fills of an order have no end", where=f"{followed.symbol} {followed.venue_id}")
+            self._ask_fills(followed, told, lost, 0 if from_id < 0 else last + 1,
+                            () if from_id < 0 else (*earlier, *trades))
+            return []
+
         self._ask(self._spare, "GET", self._venue.trades,
-                  {"symbol": followed.symbol, "orderId": followed.venue_id, "limit": 1000}, asked)
+                  {"symbol": followed.symbol, "orderId": followed.venue_id, "limit": PAGE,
+                   **({"fromId": from_id} if from_id >= 0 else {})}, _Asked(page, lost), fills=True)
 
     # ---- what time asks for
 
@@ -387,14 +434,16 @@ class Binance:
             self._ask_filters()
         if self._stream.openings > self._openings:
             if self._openings:  # what happened meanwhile was told to nobody
-                for followed in list(self._unsettled.values()):
-                    self._query(followed.client_id, followed.symbol, None)
+                self._missed = [followed for followed in self._unsettled.values() if followed.ours]
             self._openings = self._stream.openings
+        while self._missed and self._asks_few:
+            followed = self._missed.pop(0)
+            self._query(followed.client_id, followed.symbol, None)
         for followed in list(self._unsettled.values()):
             if 0 < followed.ask_ns <= now:
                 followed.ask_ns = 0  # until this is answered
-                self._ask_fills(followed, _Asked(lambda reply, followed=followed: self._caught_up(followed, reply),
-                                                 lambda reason, followed=followed: self._ask_later(followed)))
+                self._ask_fills(followed, lambda trades, followed=followed: self._caught_up(followed, trades),
+                                lambda reason, followed=followed: self._ask_later(followed))
         if self._winds_up:
             resting = {f.symbol for f in self._unsettled.values() if f.ours and f.venue_id and f.end is None}
             for symbol in resting | self._timers.keys():
@@ -423,7 +472,10 @@ class Binance:
         waits_for = ("" if self._time.known else f"the venue's clock: {self._time.error}") or (
             "" if self._filters_known else f"the filters: {self._filters_error}") or (
             "" if self._stream.live else f"the user stream: {self._stream.error}") or (
-            "answers about orders" if self._orders.in_flight or any(f.short for f in self._unsettled.values()) else "")
+            "answers to orders that were sent" if self._orders.in_flight else "") or (
+            "answers about orders, since the user stream was away" if self._missed else "") or next(
+            (f"fills of {f.client_id} ({f.symbol}), of which {fixed.text(sum(f.fills.values()))} of "
+             f"{fixed.text(f.executed)} are told" for f in self._unsettled.values() if f.ours and f.short), "")
         if not waits_for:
             self._portfolio_by_ns = 0
             self._ask(self._spare, "GET", self._venue.account, {}, _Asked(self._held, lambda why: [NoPortfolio(why)]))
@@ -453,11 +505,14 @@ class Binance:
     def _learn_filters(self, reply: Reply) -> list[Event]:
         if reply.status != 200:
             return self._miss_filters(complaint(reply))
-        found = filters.parse(parsed(reply))
+        found = filters.parse(parsed(reply), self._symbols)
         missing = [symbol for symbol in self._symbols if symbol not in found]
         if missing:
             return self._miss_filters(f"the venue does not list {', '.join(missing)}")
-        self._filters, self._filters_known = {symbol: found[symbol] for symbol in self._symbols}, True
+        if self._venue is SPOT and (clash := filters.clash(found)):
+            return self._miss_filters(f"{clash}: the balances of the account do not tell their positions apart; leave "
+                                      "one out of market.symbols, with nothing held of it")
+        self._filters, self._filters_known = found, True
         return []
 
     def _miss_filters(self, reason: str) -> list[Event]:
@@ -475,9 +530,6 @@ class Binance:
             self._stream.key_told(key)
             return []
 
-        if self._clock.monotonic_ns() < self._quiet_ns:
-            self._no_key("the venue wants to be left alone")
-            return
         self._ask_plain("POST", self._venue.listen_key, _Asked(told, self._no_key))
 
     def _renew_key(self, key: str) -> None:
@@ -517,7 +569,8 @@ class Binance:
             if followed.short:
                 followed.ask_ns = self._clock.monotonic_ns() + PATIENCE_NS
             return events
-        refused = reply.status in _DOOR or 400 <= reply.status < 500 and code and reply.status not in (408, 409)
+        refused = reply.status in _DOOR or 400 <= reply.status < 500 and code and reply.status not in (408, 409) or (
+            code == _OVERLOADED and self._venue is USDM)
         if refused and code not in _UNKNOWN_CODES and code != _DUPLICATE and "duplicate" not in words.lower():
             self._forget(followed)
             return [Ended(client_id, State.REJECTED, 0, complaint(reply))]
@@ -551,7 +604,7 @@ class Binance:
             self._ask_later(followed)
             return [Unanswered(client_id, reason)] if order is not None else []
 
-        self._ask_fills(followed, _Asked(lambda reply: [*events, *self._fills_told(followed, reply)], lost))
+        self._ask_fills(followed, lambda trades: [*events, *self._fills_told(followed, trades)], lost)
         return []
 
     def _cancelled(self, order: Order, reply: Reply) -> list[Event]:
@@ -570,26 +623,30 @@ class Binance:
         named = told.get("origClientOrderId") or field(told, "clientOrderId", str)
         if (named, symbol) != (ours, followed.symbol):
             raise VenueError("the venue answers with another order", where=f"{symbol} {named!r}, ours {ours!r}"[:200])
-        if order is not None and (field(told, "side", str) != SIDE_NAMES[order.side] or filters.rounded(
-                field(told, "origQty", str), "origQty") != order.qty):
-            raise VenueError("the venue answers with another order",
-                             where=f"{told['side']} {told['origQty']}, ours {fixed.text(order.qty)}")
-        fills = [self._fill(followed, str(field(fill, "tradeId", int)), field(fill, "qty", str),
-                            field(fill, "price", str), fill.get("commission", "0"), fill.get("commissionAsset"),
-                            field(told, "transactTime", int))
-                 for fill in (field(told, "fills", list) if "fills" in told else ())]
+        side, qty = field(told, "side", str), field(told, "origQty", str)
+        if order is not None and (side, filters.rounded(qty, "origQty")) != (SIDE_NAMES[order.side], order.qty):
+            raise VenueError("the venue answers with another order", where=(
+                f"{side} {qty}, ours {SIDE_NAMES[order.side]} {fixed.text(order.qty)}")[:200])
+        trades = [self._fill(followed, Trade(field(fill, "tradeId", int), field(fill, "qty", str),
+                                             field(fill, "price", str), fill.get("commission", "0"),
+                                             fill.get("commissionAsset"), field(told, "transactTime", int)))
+                  for fill in (field(told, "fills", list) if "fills" in told else ())]
         self._state(followed, field(told, "status", str), field(told, "executedQty", str), "")
         followed.venue_id = str(field(told, "orderId", int))
-        return [Acked(ours, followed.venue_id, sent_ns, reply.done_ns), *self._note(followed, fills)]
+        return [Acked(ours, followed.venue_id, sent_ns, reply.done_ns), *self._note(followed, trades)]
 
     def _listened(self, event: dict, now: int) -> list[Event]:
         """Something has happened to an order, says the stream. Of one whose sending is not answered yet it is told a
-        little later: the answer comes first, as a rule, and so it should."""
+        little later: the answer comes first, as a rule, and so it should. What others do with other symbols of the
+        account is no concern of ours."""
         try:
             told = field(event, self._venue.order, dict) if self._venue.order else event
             # An order that was cancelled is named by the request that did it, on spot, and by itself beside it.
             client_id = told.get("x") == "CANCELED" and told.get("C") and field(told, "C", str) or field(told, "c", str)
-            followed = self._followed.get(client_id) or self._follow(client_id, field(told, "s", str))
+            symbol = field(told, "s", str)
+            if symbol not in self._symbols and client_id not in self._followed:
+                return []
+            followed = self._followed.get(client_id) or self._follow(client_id, symbol)
             if not followed.posted:
                 return self._heard(followed, told, now)
         except VenueError as error:
@@ -613,37 +670,38 @@ class Binance:
     def _heard(self, followed: _Followed, told: dict, now: int) -> list[Event]:
         """What is news of what the stream says of an order."""
         kind, client_id, news = field(told, "x", str), followed.client_id, not followed.venue_id
-        fills: list[Filled] = []
+        trades: list[Filled] = []
         if kind == "TRADE" and str(told.get("t")) not in followed.fills:
-            fills.append(self._fill(followed, str(field(told, "t", int)), field(told, "l", str), field(told, "L", str),
-                                    told.get("n") or "0", told.get("N"), field(told, "T", int)))
-        reason, venue_id = told.get("r"), str(field(told, "i", int))
-        self._state(followed, field(told, "X", str), field(told, "z", str),
-                    reason if isinstance(reason, str) and reason != "NONE" else "")
+            trades.append(self._fill(followed, Trade(
+                field(told, "t", int), field(told, "l", str), field(told, "L", str), told.get("n") or "0",
+                told.get("N"), field(told, "T", int))))
+        reason, venue_id, status = told.get("r"), str(field(told, "i", int)), field(told, "X", str)
+        if status in _ENDS or status in _ALIVE:
+            self._state(followed, status, field(told, "z", str),
+                        reason if isinstance(reason, str) and reason != "NONE" else "")
+        elif followed.ours:  # the answer may say it in words that are known
+            self._query(client_id, followed.symbol, None)
         followed.venue_id = venue_id
         events = [*([Acked(client_id, venue_id, 0, now)] if kind == "NEW" and news else []),
-                  *self._note(followed, fills), *self._finish(followed)]
-        followed.ask_ns = (followed.ask_ns or now + PATIENCE_NS) if followed.short else 0
+                  *self._note(followed, trades), *self._finish(followed)]
+        followed.ask_ns = (followed.ask_ns or now + PATIENCE_NS) if followed.ours and followed.short else 0
         return events
 
-    def _fills_told(self, followed: _Followed, reply: Reply) -> list[Event]:
+    def _fills_told(self, followed: _Followed, told: list) -> list[Event]:
         """All fills of an order, and its end if they add up to it; Unanswered if they should and do not."""
-        if reply.status != 200:
-            raise VenueError(complaint(reply))
-        told = parsed(reply)
-        fills = [self._fill(followed, str(field(fill, "id", int)), field(fill, "qty", str), field(fill, "price", str),
-                            field(fill, "commission", str), fill.get("commissionAsset"), field(fill, "time", int))
-                 for fill in (told if isinstance(told, list) else ())]
-        events: list[Event] = [*self._note(followed, fills), *self._finish(followed)]
+        trades = [self._fill(followed, Trade(field(fill, "id", int), field(fill, "qty", str), field(fill, "price", str),
+                                             field(fill, "commission", str), fill.get("commissionAsset"),
+                                             field(fill, "time", int))) for fill in told]
+        events: list[Event] = [*self._note(followed, trades), *self._finish(followed)]
         if followed.short:
             self._ask_later(followed)
             events.append(Unanswered(followed.client_id, "the venue has not told all fills yet"))
         return events
 
-    def _caught_up(self, followed: _Followed, reply: Reply) -> list[Event]:
+    def _caught_up(self, followed: _Followed, told: list) -> list[Event]:
         if followed.over:  # the stream has told it meanwhile
             return []
-        return [event for event in self._fills_told(followed, reply) if type(event) is not Unanswered]
+        return [event for event in self._fills_told(followed, told) if type(event) is not Unanswered]
 
     def _ask_later(self, followed: _Followed) -> list[Event]:
         followed.ask_ns = self._clock.monotonic_ns() + AGAIN_NS
@@ -655,8 +713,10 @@ class Binance:
         told = parsed(reply)
         if self._venue is SPOT:
             return self._held_spot(told)
+        if not isinstance(told, list):
+            raise VenueError("the positions of the account are no list", where=f"{type(told).__name__}")
         positions = {}
-        for item in told if isinstance(told, list) else ():
+        for item in told:
             qty = filters.rounded(field(item, "positionAmt", str), "positionAmt")
             if qty:
                 if item.get("positionSide", "BOTH") != "BOTH":
@@ -664,13 +724,23 @@ class Binance:
                                         "set one-way mode at the venue")]
                 positions[field(item, "symbol", str)] = (
                     qty, filters.rounded(field(item, "entryPrice", str), "entryPrice"))
-        return [Portfolio(positions)]
+        return [self._portfolio(positions)]
+
+    @staticmethod
+    def _portfolio(positions: dict[str, tuple[int, int]]) -> Portfolio:
+        for symbol, (qty, price) in positions.items():
+            if not fits(qty, price):
+                raise VenueError("what is held does not fit 64 bits",
+                                 where=f"{symbol}: {fixed.text(qty)} at {fixed.text(price)}"[:200])
+        return Portfolio(positions)
 
     def _held_spot(self, told: Any) -> list[Event]:
         """The balances of what our symbols trade; a balance has no price it was bought at: today's stands for it."""
-        balances = {field(item, "asset", str): sum(filters.rounded(field(item, part, str), part)
-                                                    for part in ("free", "locked"))
-                    for item in field(told, "balances", list)}
+        if not self._filters_known:  # any more: another symbol has come to be looked after
+            return [NoPortfolio("it waits for the filters of all symbols")]
+        bases = {self._filters[symbol].base for symbol in self._symbols}
+        balances = {item["asset"]: sum(filters.rounded(field(item, part, str), part) for part in ("free", "locked"))
+                    for item in field(told, "balances", list) if field(item, "asset", str) in bases}
         held = {symbol: balances.get(self._filters[symbol].base, 0) for symbol in self._symbols}
         held = {symbol: qty for symbol, qty in held.items() if qty}
         if not held:
@@ -684,7 +754,7 @@ class Binance:
                       for item in (told if isinstance(told, list) else ())}
             if held.keys() - prices.keys():
                 return [NoPortfolio("the venue does not tell the price of everything that is held")]
-            return [Portfolio({symbol: (qty, prices[symbol]) for symbol, qty in held.items()})]
+            return [self._portfolio({symbol: (qty, prices[symbol]) for symbol, qty in held.items()})]
 
         names = quote(orjson.dumps(sorted(held)), safe="")
         self._ask_plain("GET", f"{self._venue.rest}/ticker/price?symbols={names}",
@@ -703,29 +773,15 @@ class Binance:
         self._followed.pop(followed.client_id, None)
         self._unsettled.pop(followed.client_id, None)
 
-    def _fill(self, followed: _Followed, fill_id: str, qty_text: str, price_text: str, fee_text: Any, asset: Any,
-              ms: int) -> Filled:
-        qty, price = filters.rounded(qty_text, "quantity"), filters.rounded(price_text, "price")
-        if qty <= 0 or price <= 0:
-            raise VenueError("a fill has no quantity or no price", where=f"quantity={qty_text}, price={price_text}")
-        fee, base_fee = self._fee(followed.symbol, qty, price, fee_text, asset)
-        return Filled(followed.client_id, fill_id, qty, price, fee, ms * 1_000_000, base_fee)
+    def _fill(self, followed: _Followed, trade: Trade) -> Filled:
+        return fills.filled(self._venue, self._filters.get(followed.symbol, Filters()), followed.client_id,
+                            followed.symbol, trade)
 
     @staticmethod
-    def _note(followed: _Followed, fills: list[Filled]) -> list[Filled]:
+    def _note(followed: _Followed, told: list[Filled]) -> list[Filled]:
         """These are told now: not before all of an answer has been understood, for else none of it is told."""
-        followed.fills.update((fill.fill_id, fill.qty) for fill in fills)
-        return fills
-
-    def _fee(self, symbol: str, qty: int, price: int, told: Any, asset: Any) -> tuple[int, int]:
-        """In the quote asset, and what of it was taken in the base asset; see the head of this file."""
-        fee = filters.rounded(told, "commission", up=True)
-        known = self._filters.get(symbol, Filters())
-        if not fee or asset == known.quote or asset is None or not known.quote and symbol.endswith(str(asset)):
-            return fee, 0
-        if asset == known.base:
-            return -(-fee * price // SCALE), fee
-        return -(-qty * price * self._venue.fee_bps // (SCALE * 10_000)), 0
+        followed.fills.update((fill.fill_id, fill.qty) for fill in told)
+        return told
 
     def _state(self, followed: _Followed, status: str, executed: str, reason: str) -> None:
         """What `status` means for the order."""

@@ -38,7 +38,7 @@ class UserStream:
         self._socket: WebSocket | None = None
         self._key = ""
         self._asked = self._greeted = False
-        self._retry_ns = self._renew_ns = self._ping_ns = 0
+        self._retry_ns = self._renew_ns = self._ping_ns = self._quiet_ns = 0
         self.live = False  #: what happens to orders is told
         self.openings = 0  #: how often it has become live
         self.error = "it has not been opened yet"  #: why it is not live
@@ -70,6 +70,10 @@ class UserStream:
         self._asked = False
         self._lose(reason, self._clock.monotonic_ns())
 
+    def leave_alone(self, until_ns: int) -> None:
+        """Nothing is opened, asked for or renewed before then (monotonic); what is open stays so."""
+        self._quiet_ns = until_ns
+
     def fileno(self) -> int:
         return self._socket.fileno() if self._socket is not None else -1
 
@@ -80,9 +84,10 @@ class UserStream:
     def due_ns(self) -> int:
         """When `work` is to be called at the latest."""
         if self._socket is None:
-            return 0 if self._asked else max(self._retry_ns, 1)
+            return 0 if self._asked else max(self._retry_ns, self._quiet_ns, 1)
         heard = max(self._socket.heard_ns, self._ping_ns)
-        dues = [heard + SILENCE_NS // 2, self._renew_ns] if self.live else []
+        renew_ns = max(self._renew_ns, self._quiet_ns) if self._renew_ns else 0
+        dues = [heard + SILENCE_NS // 2, renew_ns] if self.live else []
         return min(filter(None, dues), default=self._clock.monotonic_ns() + int(self._timeout_s * 1e9))
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ class UserStream:
     # ---- opening, and staying open
 
     def _open(self, now: int) -> None:
-        if self._asked or now < self._retry_ns:
+        if self._asked or now < max(self._retry_ns, self._quiet_ns):
             return
         if self._ask_key is not None and not self._key:
             self._asked = True
@@ -117,7 +122,7 @@ class UserStream:
         elif silent > SILENCE_NS // 2 and now - self._ping_ns > SILENCE_NS // 2:
             self._ping_ns = now
             self._socket.ping()
-        elif self.live and 0 < self._renew_ns <= now:
+        elif self.live and 0 < self._renew_ns <= now and now >= self._quiet_ns:
             self._renew_ns = now + RENEW_NS
             self._renew_key(self._key)
 

@@ -17,7 +17,8 @@ MIN_NOTIONAL (-1013; -1111, -4014 and -4164 on usd-m). Above requests_per_minute
 
 Where it differs from Binance: a client order id is never taken twice (there it is free again when its order is over);
 the standing of an account at the beginning is cash alone, so that spot sells nothing before it has bought; fees are in
-the quote asset; there are limit and market orders only, one account, one-way mode, no liquidation and no funding.
+the quote asset, unless `fees_in` says otherwise; there are limit and market orders only, one account, one-way mode, no
+liquidation and no funding.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from common.synthetic import Step
 DEFAULT_KEY = "loopback"  #: key and secret where the environment gives none
 MIN_NOTIONAL = 5 * SCALE
 MOST_RECENT = 500  #: public trades of a symbol that can be asked for
+PAGE, MAX_PAGE = 500, 1000  #: own trades that one request tells, and those that it tells at most
 AHEAD_MS = 1000  #: a timestamp must be less than so much later than now
 WINDOW_MS, MAX_WINDOW_MS = 5000, 60_000
 PATIENCE = 10  #: answers of 429 in a row, before 418
@@ -84,6 +86,7 @@ class SyntheticBinance(Synthetic):
     """`market.venue` of the configuration says which of the two it is."""
 
     without = ()
+    fees_in = ""  #: asset of all fees, such as BNB; "bought": of a purchase what was bought; "": the quote asset
 
     def __init__(self, config: Config, clock: Any, loop: Any, telemetry: Any) -> None:
         super().__init__(config, clock, loop, telemetry)
@@ -258,27 +261,28 @@ class SyntheticBinance(Synthetic):
 
     def _update(self, told: Told) -> dict[str, Any]:
         order, r, fill = told.order, told.order.request, told.fill
-        _, quote = assets(r.symbol)
+        fee, fee_asset = self._commission(order, fill) if fill else (0, assets(r.symbol)[1])
         return {"e": "ORDER_TRADE_UPDATE", "E": self._now_ms(), "T": told.time_ms, "o": {
             "s": r.symbol, "c": r.client_order_id, "S": "BUY" if r.side > 0 else "SELL", "o": r.order_type,
             "f": r.time_in_force, "q": fixed.text(r.quantity), "p": fixed.text(r.limit_price),
             "ap": fixed.text(told.spent // told.filled if told.filled else 0), "sp": "0", "x": told.kind,
             "X": told.status, "i": _number(order.id), "l": fixed.text(fill.quantity if fill else 0),
-            "z": fixed.text(told.filled), "L": fixed.text(fill.price if fill else 0), "N": quote,
-            "n": fixed.text(fill.fee if fill else 0), "T": told.time_ms, "t": _number(fill.fill_id) if fill else 0,
+            "z": fixed.text(told.filled), "L": fixed.text(fill.price if fill else 0), "N": fee_asset,
+            "n": fixed.text(fee), "T": told.time_ms, "t": _number(fill.fill_id) if fill else 0,
             "b": "0", "a": "0", "m": False, "R": False, "wt": "CONTRACT_PRICE", "ot": r.order_type, "ps": "BOTH",
             "cp": False, "rp": "0", "V": "NONE"}}
 
     def _report(self, told: Told) -> dict[str, Any]:
         order, r, fill = told.order, told.order.request, told.fill
         cancelled = told.kind == "CANCELED"
+        fee, fee_asset = self._commission(order, fill) if fill else (0, None)
         return {"e": "executionReport", "E": self._now_ms(), "s": r.symbol,
                 "c": f"cancel-{order.id}" if cancelled else r.client_order_id, "S": "BUY" if r.side > 0 else "SELL",
                 "o": r.order_type, "f": r.time_in_force, "q": fixed.text(r.quantity), "p": fixed.text(r.limit_price),
                 "P": "0", "F": "0", "g": -1, "C": r.client_order_id if cancelled else "", "x": told.kind,
                 "X": told.status, "r": "NONE", "i": _number(order.id), "l": fixed.text(fill.quantity if fill else 0),
                 "z": fixed.text(told.filled), "L": fixed.text(fill.price if fill else 0),
-                "n": fixed.text(fill.fee if fill else 0), "N": assets(r.symbol)[1] if fill else None,
+                "n": fixed.text(fee), "N": fee_asset,
                 "T": told.time_ms, "t": _number(fill.fill_id) if fill else -1, "I": 0,
                 "w": told.status in ("NEW", "PARTIALLY_FILLED"), "m": False, "M": False, "O": order.created_ms,
                 "Z": fixed.text(told.spent // SCALE), "Q": "0", "V": "NONE",
@@ -530,7 +534,7 @@ class SyntheticBinance(Synthetic):
         if crosses and given["type"] == "LIMIT_MAKER":
             raise Complaint(400, -2010, "Order would immediately match and take.")
         held = self.matching.positions.get(request.symbol)
-        quantity = held.quantity if held else 0
+        quantity = (held.quantity if held else 0) - self._fees_of(assets(request.symbol)[0])
         if self._spot and request.side < 0:
             resting = sum(order.left for order in self.matching.working.get(request.symbol, {}).values()
                           if order.request.side < 0)
@@ -614,22 +618,53 @@ class SyntheticBinance(Synthetic):
         told = self._told_order(order)
         if self._spot:
             told |= {"transactTime": told["updateTime"], "fills": [
-                {"price": fixed.text(fill.price), "qty": fixed.text(fill.quantity),
-                 "commission": fixed.text(fill.fee), "commissionAsset": assets(order.request.symbol)[1],
-                 "tradeId": _number(fill.fill_id)} for fill in self._fills_told(order)]}
+                {"price": fixed.text(fill.price), "qty": fixed.text(fill.quantity), "commission": fixed.text(fee),
+                 "commissionAsset": fee_asset, "tradeId": _number(fill.fill_id)}
+                for fill in self._fills_told(order) for fee, fee_asset in [self._commission(order, fill)]]}
         return told
 
     def _own_trades(self, given: dict[str, str]) -> list[dict[str, Any]]:
+        """Oldest first: from `fromId` on, or the newest."""
         symbol, number = self._symbol(given), given.get("orderId")
+        start, limit = given.get("fromId", "0"), given.get("limit", str(PAGE))
+        for name, text in (("fromId", start), ("limit", limit)):
+            if not text.isdecimal():
+                raise Complaint(400, -1130, f"Data sent for parameter '{name}' is not valid.")
         orders = [order for order in self.matching.orders.values() if order.request.symbol == symbol
                   and (number is None or order.id == f"O{number}")]
-        return [{"symbol": symbol, "id": _number(fill.fill_id), "orderId": _number(order.id),
-                 "price": fixed.text(fill.price), "qty": fixed.text(fill.quantity),
-                 "quoteQty": fixed.text(fill.price * fill.quantity // SCALE), "commission": fixed.text(fill.fee),
-                 "commissionAsset": assets(symbol)[1], "time": fill.time_ms, "maker": False, "realizedPnl": "0",
-                 "side": "BUY" if order.request.side > 0 else "SELL", "positionSide": "BOTH",
-                 "buyer": order.request.side > 0, "isBuyer": order.request.side > 0, "isMaker": False}
-                for order in orders for fill in self._fills_told(order)]
+        trades = sorted(((_number(fill.fill_id), order, fill) for order in orders for fill in self._fills_told(order)
+                         if _number(fill.fill_id) >= int(start)), key=lambda trade: trade[0])
+        count = max(1, min(int(limit), MAX_PAGE))
+        return [self._own_trade(order, fill)
+                for _, order, fill in (trades[:count] if "fromId" in given else trades[-count:])]
+
+    def _own_trade(self, order: Order, fill: Filled) -> dict[str, Any]:
+        fee, fee_asset = self._commission(order, fill)
+        buys = order.request.side > 0
+        return {"symbol": order.request.symbol, "id": _number(fill.fill_id), "orderId": _number(order.id),
+                "price": fixed.text(fill.price), "qty": fixed.text(fill.quantity),
+                "quoteQty": fixed.text(fill.price * fill.quantity // SCALE), "commission": fixed.text(fee),
+                "commissionAsset": fee_asset, "time": fill.time_ms, "maker": False, "realizedPnl": "0",
+                "side": "BUY" if buys else "SELL", "positionSide": "BOTH", "buyer": buys, "isBuyer": buys,
+                "isMaker": False}
+
+    def _commission(self, order: Order, fill: Filled) -> tuple[int, str]:
+        """The fee of a fill, and the asset it is taken in."""
+        base, quote = assets(order.request.symbol)
+        asset = self.fees_in or quote
+        if asset == "bought":
+            asset = base if order.request.side > 0 else quote
+        if asset == quote:
+            return fill.fee, quote
+        price = fill.price if asset == base else self._marks().get(f"{asset}{quote}", SCALE)
+        return fill.fee * SCALE // price, asset
+
+    def _fees_of(self, asset: str) -> int:
+        """What has been taken of an asset for fees, on spot; the cash is charged whatever they are taken in."""
+        if not self.fees_in or not self._spot:
+            return 0
+        return sum(fee for order in self.matching.orders.values() for fill in order.fills
+                   for fee, taken in [self._commission(order, fill)] if taken == asset)
 
     def _positions(self, given: dict[str, str]) -> list[dict[str, Any]]:
         marks = self._marks()
@@ -640,7 +675,8 @@ class SyntheticBinance(Synthetic):
                 if position.quantity and given.get("symbol", symbol) == symbol]
 
     def _balances(self, given: dict[str, str]) -> dict[str, Any]:
-        held = {assets(symbol)[0]: position.quantity for symbol, position in self.matching.positions.items()}
+        bases = {assets(symbol)[0]: symbol for symbol in self.matching.positions}
+        held = {base: self.matching.positions[symbol].quantity - self._fees_of(base) for base, symbol in bases.items()}
         held[assets(self.symbols[0])[1]] = self.matching.cash
         return {"canTrade": True, "accountType": "SPOT", "balances": [
             {"asset": asset, "free": fixed.text(qty), "locked": "0"} for asset, qty in sorted(held.items())]}
