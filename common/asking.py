@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.gateways import Absent, Acked, Ended, Event, Filled, Gateway, NoPortfolio, Portfolio, Throttled, Unanswered
+from common.ledger import ABSENCE_NS
 from common.orders import SIDES, Order
 from common.reconciliation import Told
 
@@ -18,12 +19,14 @@ _TURN_S = 0.05
 
 
 class Topic:
-    """`said` is the last that was heard, for people."""
+    """`said` is the last that was heard, for people. `absence_ns`: between the two times that the venue must say that
+    it does not know an order."""
 
-    def __init__(self) -> None:
+    def __init__(self, absence_ns: int = ABSENCE_NS) -> None:
         self.said = "the venue has not answered"
         self.asking = False
         self.next_ns = 0  #: not asked before
+        self._absence_ns, self._absent_ns = absence_ns, 0
 
     @property
     def over(self) -> bool:
@@ -38,6 +41,12 @@ class Topic:
 
     def settle(self) -> None:
         """All events that came together have been heard."""
+
+    def is_absent(self, now: int) -> bool:
+        """The venue says that it does not know the order: whether that is believed, for it may be on its way."""
+        self.said = "the venue does not know it"
+        self._absent_ns = self._absent_ns or now
+        return now - self._absent_ns >= self._absence_ns
 
 
 def talk(topics: Mapping[str, Topic], gateway: Gateway, clock, patience_s: float) -> None:
@@ -75,8 +84,8 @@ def order_of(row: Mapping[str, Any]) -> Order:
 class OrderTopic(Topic):
     """What became of one order; `told` once that is known."""
 
-    def __init__(self, order: Order) -> None:
-        super().__init__()
+    def __init__(self, order: Order, absence_ns: int = ABSENCE_NS) -> None:
+        super().__init__(absence_ns)
         self.order, self.told = order, None
         self._acked: Acked | None = None
         self._fills: dict[str, Filled] = {}
@@ -98,7 +107,8 @@ class OrderTopic(Topic):
             case Ended():
                 self._end = event
             case Absent():
-                self.told = Told(False)
+                if self.is_absent(now):
+                    self.told = Told(False)
             case Unanswered():
                 self.said, self._acked = event.reason, None
 
@@ -130,9 +140,10 @@ class PortfolioTopic(Topic):
                 self.said = event.reason
 
 
-def ask_orders(orders: Iterable[Order], gateway: Gateway, clock, patience_s: float) -> dict[str, Told | str]:
+def ask_orders(orders: Iterable[Order], gateway: Gateway, clock, patience_s: float,
+               absence_ns: int = ABSENCE_NS) -> dict[str, Told | str]:
     """By client id what the venue says of each order; the last complaint as text where it says nothing in time."""
-    topics = {order.client_id: OrderTopic(order) for order in orders}
+    topics = {order.client_id: OrderTopic(order, absence_ns) for order in orders}
     talk(topics, gateway, clock, patience_s)
     return {name: topic.told or topic.said for name, topic in topics.items()}
 

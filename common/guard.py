@@ -13,7 +13,7 @@ from common.config import Config
 from common.errors import AlphaError
 from common.gateways import Absent, Acked, Ended, Event, Gateway, Unanswered, create
 from common.journal import Reader, located
-from common.ledger import ABSENCE_NS
+from common.ledger import ABSENCE_NS, absence_ns
 from common.orders import Order, State
 
 
@@ -48,14 +48,15 @@ def cancel_working(config: Config, clock, patience_s: float = PATIENCE_S) -> lis
     gateway.observe()  # a dead man's timer would outlive this, and cancel what others have there
     gateway.restore({})
     try:
-        return cancel(orders, gateway, clock, patience_s)
+        return cancel(orders, gateway, clock, patience_s, absence_ns(config.executor.timeout_s))
     finally:
         gateway.close()
 
 
-def cancel(orders: Iterable[Order], gateway: Gateway, clock, patience_s: float) -> list[Outcome]:
+def cancel(orders: Iterable[Order], gateway: Gateway, clock, patience_s: float,
+           absent_ns: int = ABSENCE_NS) -> list[Outcome]:
     """Ask for each order and cancel those that are alive, until all are at their end or the time is over."""
-    tasks = {order.client_id: _Task(order) for order in orders}
+    tasks = {order.client_id: _Task(order, absent_ns) for order in orders}
     talk(tasks, gateway, clock, patience_s)
     return [Outcome(task.order.client_id, task.order.symbol, *(task.outcome or (False, task.said)))
             for task in tasks.values()]
@@ -64,11 +65,10 @@ def cancel(orders: Iterable[Order], gateway: Gateway, clock, patience_s: float) 
 class _Task(Topic):
     """One order, and what is known of it."""
 
-    def __init__(self, order: Order) -> None:
-        super().__init__()
+    def __init__(self, order: Order, absence_ns: int) -> None:
+        super().__init__(absence_ns)
         self.order, self.venue_id = order, ""
         self.alive = self.cancelled = False
-        self.absent_ns = 0
         self.outcome: tuple[bool, str] | None = None
 
     @property
@@ -91,10 +91,9 @@ class _Task(Topic):
                 self.outcome = True, event.state.value + ("" if event.state is not State.REJECTED else
                                                           f": {event.reason}")
             case Absent():
-                self.alive, self.said = False, "the venue does not know it"
-                if self.absent_ns and now - self.absent_ns >= ABSENCE_NS:  # no longer on its way
+                self.alive = False
+                if self.is_absent(now):
                     self.outcome = True, self.said
-                self.absent_ns = self.absent_ns or now
             case Unanswered():
                 self.said = event.reason
 

@@ -29,6 +29,11 @@ _NEVER = -(2**62)
 _ALIVE = (State.ACKNOWLEDGED, State.PARTLY_FILLED)
 
 
+def absence_ns(timeout_s: float) -> int:
+    """As ABSENCE_NS, where a request may be on its way for so long."""
+    return max(ABSENCE_NS, round(timeout_s * 1e9))
+
+
 class Ledger:
     """`repeats` is risk.max_repeats: so many orders of a symbol and side are remembered by their time."""
 

@@ -47,9 +47,9 @@ from common.gateways import (
     create,
     is_live,
 )
-from common.journal import Journal, located
+from common.journal import Journal, Restored, located
 from common.layout import ASK_PX, BID_PX, FLAG_VALID, KIND, SEQ, VENUE_ID
-from common.ledger import ABSENCE_NS, ASK_AGAIN_NS, Ledger
+from common.ledger import ASK_AGAIN_NS, Ledger, absence_ns
 from common.links import DECISIONS, Network, Poller, Tap
 from common.orders import BUY, SELL, Order, State, Working
 from common.ring import Books, Top
@@ -95,7 +95,7 @@ class Executor(Stage):
         self.gate = Gate(state_dir or config.state_dir, is_live(config))
         self.books: Books | None = None
         self.ledger = Ledger(Account(Rate(config.risk.max_orders_per_s), "STATE_RECONCILING"), config.risk.max_repeats,
-                             max(ABSENCE_NS, round(config.executor.timeout_s * 1e9)))
+                             absence_ns(config.executor.timeout_s))
         self._rules: list[Rules] = []
         self._tag = 0  #: of the stream in `books`
         self._streams: dict[str, list[tuple[int, int]]] = {}
@@ -108,12 +108,14 @@ class Executor(Stage):
         self._settled: tuple = ()  # what telemetry shows of the state
         self._today = Today(journal)
         self._next_turn = self._next_mark = self._next_tidy = self._retry_ns = 0
+        self._found: Restored | None = None
         self._poller: Poller | None = None
         self._watched = (-1, False)
 
     # ---- the stage
 
     def on_start(self) -> bool:
+        found = self._found = self._found or self.journal.restore()  # damage is told before anything is awaited
         try:
             books = self._books_source()
         except FileNotFoundError:
@@ -121,7 +123,6 @@ class Executor(Stage):
             return False
         self.gate.begin()
         self._keep_configuration()
-        found = self.journal.restore()
         self._streams, self._virgin = found.streams, found.virgin
         self._set_offset()
         self.ledger.restore(found.positions, found.working, self._clock.wall_ns(), found.begun)

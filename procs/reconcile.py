@@ -22,6 +22,7 @@ from common.errors import ConfigError, VenueError
 from common.fixed import text
 from common.gateways import Gateway, create
 from common.journal import Journal, Reader, located
+from common.ledger import absence_ns
 from common.locks import holder
 from common.orders import State
 from common.reconciliation import (
@@ -143,12 +144,14 @@ def look(config: Config, reader: Reader, gateway: Gateway, clock, patience: floa
     """One look at both sides, at all symbols that are not `settled`. VenueError if the venue does not answer."""
     before = {symbol: row for symbol, row in _rows(config, reader).items() if symbol not in settled}
     orders = [one.order for row in before.values() for one in row.orders]
-    told = _answered(ask_orders(orders, gateway, clock, patience))
+    absent_ns = absence_ns(config.executor.timeout_s)
+    enough = max(patience, absent_ns / 1e9 + PATIENCE_S)
+    told = _answered(ask_orders(orders, gateway, clock, enough, absent_ns))
     held = ask_portfolio(gateway, clock, patience)
     if isinstance(held, str):
         raise VenueError("the venue does not say what it holds", where=held,
                          remedy="see that it can be reached, and the keys of this terminal")
-    again = _answered(ask_orders(orders, gateway, clock, patience))
+    again = _answered(ask_orders(orders, gateway, clock, enough, absent_ns))
     return compare(before, _rows(config, reader), told, again, held)
 
 

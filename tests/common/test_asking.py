@@ -49,7 +49,9 @@ END = Ended("o-0-1", State.FILLED, SCALE, "")
 
 @pytest.mark.parametrize("answers, told, asked", [
     ([[ALIVE]], Told(True, "v1"), 1),
-    ([[Absent("o-0-1")]], Told(False), 1),
+    ([[Absent("o-0-1")]] * 99, Told(False), None),
+    ([[Absent("o-0-1")]] * 3 + [[ALIVE]], Told(True, "v1"), 4),  # it was on its way
+    ([[Absent("o-0-1")]], "the venue does not know it", 2),
     ([[ALIVE, FILL]], Told(True, "v1", None, (FILL,)), 1),
     ([[ALIVE, FILL, FILL, OTHER, END]], Told(True, "v1", END, (FILL, OTHER)), 1),
     ([[Unanswered("o-0-1", "busy")], [ALIVE]], Told(True, "v1"), 2),
