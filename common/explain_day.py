@@ -23,6 +23,7 @@ from common.wire import CLOCK, STATIONS, Prediction
 
 _EPOCH = date(1970, 1, 1)
 _DAY_NS = 86_400_000_000_000
+_FIRST, _LAST = -(2**63 // _DAY_NS), 2**63 // _DAY_NS - 1  # whole days that Unix ns of 64 bits have
 _STAMPS = Prediction._fields[Prediction._fields.index("recv_ns"):]
 _SIDES = {name: side for side, name in SIDE_NAMES.items()}
 #: what is measured from one event of an order to another, by the wall clock
@@ -31,11 +32,14 @@ _AFTER = (("journal", State.INTENT, State.SENT), ("ack", State.SENT, State.ACKNO
 
 
 def bounds(day: str) -> tuple[int, int]:
-    """Unix ns when `day`, as 2024-07-18, begins and ends. Raises ConfigError if it is none."""
+    """Unix ns when `day`, as 2024-07-18, begins and ends. Raises ConfigError if it is none, or beyond 64 bits."""
     try:
         number = (date.fromisoformat(day) - _EPOCH).days
     except ValueError:
         raise ConfigError("not a day", where=f"DAY={day}", remedy="write it as 2024-07-18, in UTC") from None
+    if not _FIRST <= number <= _LAST:
+        raise ConfigError("a day that no journal can hold", where=f"DAY={day}",
+                          remedy="name one from 1677-09-22 to 2262-04-10, in UTC")
     return number * _DAY_NS, (number + 1) * _DAY_NS
 
 

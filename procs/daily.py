@@ -35,7 +35,9 @@ def daily(day: str | None, out: Path | None, path: str | None, as_json: bool) ->
 
     Profits are exact, of any day that the journal holds. What is held is valued at the mid of now, so unrealised profit
     is told of today alone, while ingest runs; refusals are those that the telemetry of the executor has counted since
-    it was made, of today alone, too. An HTML report needs matplotlib: pip install 'predictive-alpha[plot]'.
+    it was made, of today alone, too. The checksum of every row that this is made of is examined.
+
+    An HTML report needs matplotlib: pip install 'predictive-alpha[plot]'.
 
     \b
     Examples

@@ -12,7 +12,8 @@ import click
 
 from common import fixed, instant
 from common.config import Config, load, told
-from common.journal import Reader, located
+from common.errors import ConfigError
+from common.journal import Reader, located, within
 from common.orders import TRANSITIONS, State, diagram
 from common.stage import exit_on_error
 
@@ -21,7 +22,7 @@ from common.stage import exit_on_error
 @click.option("--all", "every", is_flag=True, help="Those at their end, too.")
 @click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in State]),
               help="Only orders in this state; may be given again.")
-@click.option("--symbol", default="", help="Only orders of this symbol.")
+@click.option("--symbol", default="", help="Only orders of this symbol, of the configuration or the journal.")
 @click.option("--since", help="Only orders decided since then, as 2024-07-18T12:00:00, in UTC.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, the newest.")
 @click.option("--verify", is_flag=True, help="Examine the whole journal instead: pages, checksums, what must agree.")
@@ -39,16 +40,23 @@ def orders(every: bool, states: tuple[str, ...], symbol: str, since: str | None,
       alpha orders --state rejected --state expired --json
       alpha orders --states
 
+    Of each order that is shown its checksum is examined, and whether its fills come to what it says. That its state is
+    that of its last event, and all that is not shown, is examined by --verify.
+
     \b
     Exit code  0  done; nothing to list is no error      2  an option or the configuration is wrong
                                                          5  there is no journal, or it is damaged
     """
     with exit_on_error():
+        if verify and table:
+            raise ConfigError("two things instead of the list", where="--verify, --states", remedy="ask for one")
         if table:
             _print_states(as_json)
             return
         since_ns = instant.parse(since, "--since") if since else 0
-        reader = Reader(located(in_force(path)))
+        within(since_ns, where=f"--since={since}")
+        config = in_force(path)
+        reader = Reader(located(config))
         try:
             if verify:
                 counts = reader.verify()
@@ -57,6 +65,8 @@ def orders(every: bool, states: tuple[str, ...], symbol: str, since: str | None,
                 return
             chosen = states or (() if every else tuple(state.value for state in State if TRANSITIONS[state]))
             rows = reader.orders(limit, states=chosen, symbol=symbol, since_ns=since_ns)
+            if symbol and not rows:
+                known(symbol, config, reader)
         finally:
             reader.close()
         if as_json:
@@ -71,6 +81,14 @@ def in_force(path: str | None) -> Config:
     config = load(path)
     found = told(config, "executor")
     return found if found.state_dir == config.state_dir else config
+
+
+def known(symbol: str, config: Config, reader: Reader) -> None:
+    """ConfigError for a symbol that neither the configuration nor the journal has."""
+    names = {*config.symbols, *reader.symbols()}
+    if symbol not in names:
+        raise ConfigError("there is no such symbol", where=f"--symbol {symbol}",
+                          remedy=f"known: {', '.join(sorted(names))}")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

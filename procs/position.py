@@ -18,19 +18,21 @@ from common.layout import FLAG_VALID
 from common.positions import Position, to_fixed
 from common.ring import Books
 from common.stage import exit_on_error
-from procs.orders import in_force
+from procs.orders import in_force, known
 
 
 @click.command()
-@click.option("--symbol", default="", help="Only this symbol.")
+@click.option("--symbol", default="", help="Only this symbol, of the configuration or the journal.")
 @click.option("--all", "every", is_flag=True, help="Symbols that are not held any more, too.")
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def position(symbol: str, every: bool, path: str | None, as_json: bool) -> None:
     """Show positions: quantity, average cost, realised and unrealised profit, fees.
 
-    What is held comes from the journal, exactly, whether or not an executor runs. What it is worth is known while
-    ingest has a valid book of it: the mid. Elsewhere there is a dash, and null in JSON.
+    What is held comes from the journal, exactly, whether or not an executor runs: from its checkpoint and the fills
+    since, whose checksums are examined (`alpha orders --verify` examines the rest). What it is worth is known while
+    ingest has a valid book of it: the mid. Elsewhere there is a dash, and null in JSON. The sums are of all symbols,
+    or of that of --symbol, whether they are held any more or not.
 
     Reads the journal, and the books ring where there is one. Writes nothing.
 
@@ -46,11 +48,12 @@ def position(symbol: str, every: bool, path: str | None, as_json: bool) -> None:
         config = in_force(path)
         reader = Reader(located(config))
         try:
-            held = reader.positions()
+            held = {name: found for name, found in sorted(reader.positions().items()) if symbol in ("", name)}
+            if symbol and not held:
+                known(symbol, config, reader)
         finally:
             reader.close()
-        tree = report({name: found for name, found in sorted(held.items())
-                       if (found.qty or every) and symbol in ("", name)}, marks(config))
+        tree = report(held, marks(config), every)
         if as_json:
             print(json.dumps(tree, indent=1))
         else:
@@ -71,13 +74,14 @@ def marks(config: Config) -> dict[str, int]:
             if top is not None and top.flags & FLAG_VALID and 0 < top.bid < top.ask and top.recv_ns >= oldest}
 
 
-def report(held: dict[str, Position], prices: dict[str, int]) -> dict[str, Any]:
-    """Positions by symbol, and all of them; `unrealised` and `profit` None where something held has no price."""
+def report(held: dict[str, Position], prices: dict[str, int], every: bool = True) -> dict[str, Any]:
+    """Positions by symbol, of `every` one or of those that are held, and the sums of all; `unrealised` and `profit`
+    None where something held has no price."""
     symbols = {name: {"qty": fixed.text(found.qty), "average_cost": fixed.text(found.average_price),
                       "cost": fixed.text(to_fixed(found.cost)), "mark": _text(prices.get(name)),
                       "realised": fixed.text(to_fixed(found.realised)),
                       "unrealised": _unrealised(found, prices.get(name)), "fees": fixed.text(found.fees)}
-               for name, found in held.items()}
+               for name, found in held.items() if found.qty or every}
     realised = to_fixed(sum(found.realised for found in held.values()))
     fees = sum(found.fees for found in held.values())
     known = all(name in prices for name, found in held.items() if found.qty)
@@ -104,9 +108,9 @@ _HEADS = {"qty": "held", "average_cost": "average cost", "mark": "mark", "realis
 def _print(tree: dict[str, Any]) -> None:
     if not tree["symbols"]:
         print("nothing is held")
-        return
-    width = max(map(len, [*tree["symbols"], "symbol"]))
-    print(f"{'symbol':<{width}}" + "".join(f"{head:>19}" for head in _HEADS.values()))
+    else:
+        width = max(map(len, [*tree["symbols"], "symbol"]))
+        print(f"{'symbol':<{width}}" + "".join(f"{head:>19}" for head in _HEADS.values()))
     for name, found in tree["symbols"].items():
         print(f"{name:<{width}}" + "".join(f"{found[key] or '-':>19}" for key in _HEADS))
     print(f"profit {tree['profit'] or '-'}: realised {tree['realised']}, unrealised {tree['unrealised'] or '-'}, "

@@ -697,3 +697,82 @@ def test_what_was_committed_survives_a_kill(path):
     assert epoch == 7 and promised <= seq <= promised + 1
     assert promised * 10 <= found.positions["A"].qty <= (promised + 1) * 10
     journal.close()
+
+
+@pytest.mark.parametrize("sql", [
+    "UPDATE orders SET qty = 99", "UPDATE orders SET side = 7", "UPDATE fills SET qty = 1"])
+def test_orders_that_are_not_what_was_written_are_not_given(journal, path, sql):
+    traded(journal, path, sql)
+    reader = Reader(path)
+    for look in (reader.orders, lambda: reader.orders(symbol="BTC-USD")):
+        with pytest.raises(ResourceError, match="damaged.*orders: the row of 00000007-0-1"):
+            look()
+    reader.close()
+
+
+@pytest.mark.parametrize("sql", ["UPDATE fills SET qty = 61", "UPDATE fills SET fee = 0", "UPDATE fills SET side = 7"])
+def test_positions_are_not_made_of_fills_that_are_not_what_was_written(journal, path, sql):
+    traded(journal, path, sql)
+    reader = Reader(path)
+    for look in (reader.fills, reader.positions, lambda: reader.positions(5), reader.news):
+        with pytest.raises(ResourceError, match="damaged.*fills: the row of 00000007-0-1"):
+            look()
+    assert reader.open_orders() == [], "these are to be cancelled, whatever else there is"
+    reader.close()
+
+
+def test_a_checkpoint_that_is_not_what_was_written_makes_no_positions(journal, path):
+    traded(journal, path)
+    Journal.open(path).restore()
+    change(path, "UPDATE checkpoint_positions SET qty = 7")
+    reader = Reader(path)
+    with pytest.raises(ResourceError, match="damaged.*checkpoint"):
+        reader.positions()
+    reader.close()
+
+
+@pytest.mark.parametrize("sql, look", [
+    ("UPDATE events SET detail = 'x'", lambda reader: reader.history("00000007-0-1")),
+    ("UPDATE events SET at_ns = 9", Reader.events), ("UPDATE orders SET price = 9", lambda reader: reader.order(LAST)),
+    ("UPDATE days SET opening = 9", Reader.days)])
+def test_nothing_else_is_given_that_is_not_what_was_written(journal, path, sql, look):
+    journal.open_day("2024-07-18", 5)
+    traded(journal, path, sql)
+    reader = Reader(path)
+    with pytest.raises(ResourceError, match="damaged.*is not what was written"):
+        look(reader)
+    reader.close()
+
+
+def traded(journal, path, sql: str = "") -> None:
+    """A journal with an order that is filled, closed, and then changed by `sql`."""
+    journal.intent(order(1), "{}", 10)
+    journal.advance(order(1).client_id, S.SENT, 11)
+    journal.fill(order(1), "f", 100, 5, 3, S.FILLED, 12)
+    journal.close()
+    change(path, sql or "SELECT 1")
+
+
+@pytest.mark.parametrize("ns", [2**63, -2**63 - 1])
+def test_a_time_beyond_what_a_journal_can_hold_is_an_error_of_who_asks(journal, path, ns):
+    reader = Reader(path)
+    for look in (reader.orders, reader.fills):
+        with pytest.raises(ConfigError, match="a time that no journal can hold"):
+            look(since_ns=ns)
+    for look in (reader.events, reader.positions):
+        with pytest.raises(ConfigError, match="a time that no journal can hold"):
+            look(ns)
+    reader.close()
+
+
+def test_pages_of_garbage_are_damage_within_a_look_at_one_moment(journal, path):
+    for n in range(300):
+        journal.intent(order(n), "{}" * 50, n)
+    journal.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    path.write_bytes(data)
+    reader = Reader(path)
+    with pytest.raises(ResourceError, match="the journal is damaged"), reader.at_once():
+        reader.orders()
+    reader.close()

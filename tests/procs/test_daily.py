@@ -109,6 +109,26 @@ def test_reports_in_a_browser_are_legible_to_all_and_fit_a_phone(file, tmp_path)
         browser.close()
 
 
+@pytest.mark.parametrize("day", ["2999-01-01", "1600-01-01", "2262-04-11", "1677-09-21"])
+def test_a_day_beyond_what_a_journal_holds_is_a_wrong_argument(file, day):
+    found = run(file, day)
+    assert found.exit_code == 2 and "no journal can hold" in found.stderr and day in found.stderr
+
+
+@pytest.mark.parametrize("day", ["2262-04-10", "1677-09-22"])
+def test_the_first_and_the_last_day_are_empty(file, day):
+    assert run(file, day).exit_code == 0
+
+
+def test_a_damaged_journal_is_told_in_a_line(file):
+    path = located(load(file))
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    path.write_bytes(data)
+    found = run(file, DAY)
+    assert found.exit_code == 5 and "the journal is damaged" in found.stderr and isinstance(found.exception, SystemExit)
+
+
 def test_exit_codes(file, tmp_path):
     assert run(file, "someday").exit_code == run(file, DAY, "--out", "day.pdf").exit_code == 2
     assert run(file, DAY, "--out", str(tmp_path / "no" / "day.json")).exit_code == 5

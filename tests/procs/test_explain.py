@@ -197,6 +197,16 @@ def test_a_replay_compares_bits(file, recordings, tmp_path):
     assert other.exit_code == 4 and "none of the" in other.stdout
 
 
+@pytest.mark.parametrize("asked", ["last", "00000007-0-1"])
+def test_a_damaged_journal_is_told_in_a_line(file, written, asked):
+    path = located(load(file))
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    path.write_bytes(data)
+    found = run(file, asked)
+    assert found.exit_code == 5 and "the journal is damaged" in found.stderr and isinstance(found.exception, SystemExit)
+
+
 def test_exit_codes(file, written, recordings, tmp_path):
     path = str(recordings / "binance" / "usdm_btcusdt_20240718.gz")
     assert run(file, "nobody").exit_code == run(file, "0000").exit_code == 2

@@ -1,6 +1,7 @@
 """`alpha orders`: what is asked for, in text and JSON, and exit codes that hold."""
 
 import json
+import sqlite3
 
 import pytest
 from click.testing import CliRunner
@@ -73,7 +74,28 @@ def test_the_whole_journal_is_examined(file, written):
     assert found.exit_code == 5 and "damaged" in found.stderr and "00000007-0-2" in found.stderr
 
 
+@pytest.mark.parametrize("since", ["2999-01-01", "1600-01-01", "9999-12-31T23:59:59", "0001-01-01"])
+def test_a_time_beyond_what_a_journal_holds_is_a_wrong_option(file, written, since):
+    found = run(file, "--all", "--since", since)
+    assert found.exit_code == 2 and "no journal can hold" in found.stderr and f"--since={since}" in found.stderr
+
+
+def test_a_changed_number_is_not_printed(file, written):
+    with sqlite3.connect(located(written)) as db:
+        db.execute("UPDATE orders SET qty = qty + 1 WHERE client_id LIKE '%-2'")
+    found = run(file, "--all")
+    assert found.exit_code == 5 and "damaged" in found.stderr and "00000007-0-2" in found.stderr and not found.stdout
+    assert run(file, "--all", "--since", "2024-07-18T10:53:23").exit_code == 0, "that it was not asked for"
+
+
+def test_a_symbol_that_nobody_knows_is_a_wrong_option(file, written):
+    found = run(file, "--symbol", "NOPE")
+    assert found.exit_code == 2 and "there is no such symbol" in found.stderr and "BTC-USD" in found.stderr
+    assert run(file, "--symbol", "XAU-USD").stdout == "none\n"
+
+
 def test_exit_codes(file, written):
+    assert run(file, "--verify", "--states").exit_code == 2
     assert run(file, "--since", "yesterday").exit_code == 2
     assert run(file, "--state", "lost").exit_code == 2
     located(written).unlink()

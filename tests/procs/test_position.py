@@ -1,6 +1,7 @@
 """`alpha position`: exact, with a price where there is one and a dash where there is none."""
 
 import json
+import sqlite3
 import time
 
 import pytest
@@ -63,12 +64,28 @@ def test_a_valid_book_gives_a_price_and_an_invalid_one_none(file, instance):
         books.close()
 
 
+def test_a_symbol_that_is_not_held_any_more_counts_in_the_sums_alone():
+    held = {"A": Position(0, 0, 7 * SCALE * SCALE, SCALE), "B": Position(SCALE, SCALE * SCALE)}
+    told = report(held, {"B": 3 * SCALE}, every=False)
+    assert list(told["symbols"]) == ["B"] and (told["realised"], told["profit"]) == ("7", "8")
+
+
+def test_a_changed_fill_is_not_printed(file):
+    with sqlite3.connect(located(load(file))) as db:
+        db.execute("UPDATE fills SET qty = qty + 1 WHERE id = 1")
+    found = run(file)
+    assert found.exit_code == 5 and "damaged" in found.stderr and not found.stdout
+
+
 def test_positions_that_are_gone_need_no_price():
     told = report({"A": Position(0, 0, 7 * SCALE * SCALE, SCALE)}, {})
     assert told["symbols"]["A"]["unrealised"] == "0" and told["profit"] == "6" and told["realised"] == "7"
 
 
 def test_nothing_held_and_no_journal(file):
-    assert run(file, "--symbol", "XAU-USD").stdout == "nothing is held\n"
+    assert run(file, "--symbol", "XAU-USD").stdout == (
+        "nothing is held\nprofit 0: realised 0, unrealised 0, fees 0\n")
+    unknown = run(file, "--symbol", "NOPE")
+    assert unknown.exit_code == 2 and "there is no such symbol" in unknown.stderr
     located(load(file)).unlink()
     assert run(file).exit_code == 5
