@@ -17,7 +17,7 @@ import ssl
 import threading
 from collections import deque
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import h11
 
@@ -103,6 +103,20 @@ class _Lookup:
             self._wake = None
 
 
+def address(base_url: str) -> SplitResult:
+    """The parts of a base URL. Raises ConfigError for one that is not usable, and tells no more of it than its host:
+    there may be a password in it."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # whose text may quote the address
+        parts, usable = None, False
+    if not usable or "@" in parts.netloc:
+        raise ConfigError("a base URL is not usable", where=f"host={parts.hostname if usable else '?'}",
+                          remedy="write http://host:port or https://host, with no user name or password in it")
+    return parts
+
+
 class HttpClient:
     """Requests to one server. `timeout_s` runs from `submit` to the last byte of the answer: a request that
     is still waiting its turn by then fails without having been sent. `secrets` are struck out of what comes back: a
@@ -110,16 +124,9 @@ class HttpClient:
 
     def __init__(self, base_url: str, timeout_s: float, clock, *, max_body: int = 16 * 2**20,
                  tls: ssl.SSLContext | None = None, proxy: str = "", secrets: tuple[str, ...] = ()) -> None:
-        parts = urlsplit(base_url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = 0
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.username:
-            raise ConfigError("a base URL is not usable", where=f"url={base_url.rpartition('@')[2]}",
-                              remedy="write http://host:port or https://host, with no user name in it")
+        parts = address(base_url)
         self.host, self.prefix = parts.hostname, parts.path.rstrip("/")
-        self.port = port or (443 if parts.scheme == "https" else 80)
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self._authority = parts.netloc
         self._tls = tls or (ssl.create_default_context() if parts.scheme == "https" else None)
         self._proxy = Proxy.parse(proxy)

@@ -160,7 +160,11 @@ def is_live(config: Config) -> bool:
     """Whether real money may be at stake: it is said so, or orders leave for a venue that is not a loopback one."""
     if config.market.live or any(feed.live for feed in config.feeds.values()):
         return True
-    return config.executor.gateway != "paper" and not is_loopback(urlsplit(config.executor.base_url).hostname or "")
+    try:
+        host = urlsplit(config.executor.base_url).hostname
+    except ValueError:  # no address at all, which whoever makes the gateway is told
+        host = None
+    return config.executor.gateway != "paper" and not is_loopback(host or "")
 
 
 def create(config: Config, clock, environ: Mapping[str, str] = os.environ) -> Gateway:

@@ -59,7 +59,7 @@ import orjson
 
 from common import fixed
 from common.config import Config
-from common.errors import VenueError
+from common.errors import ConfigError, VenueError
 from common.events import HttpRequest
 from common.gateways import (
     Absent,
@@ -82,7 +82,7 @@ from common.gateways.binance_clock import VenueClock
 from common.gateways.binance_fills import Trade
 from common.gateways.binance_filters import Filters
 from common.gateways.binance_stream import UserStream
-from common.gateways.binance_venue import LOOPBACK_KEY, SPOT, USDM, VENUES, Venue, credentials, stream_url
+from common.gateways.binance_venue import LOOPBACK_KEY, SPOT, USDM, VENUES, Venue, assets, credentials, stream_url
 from common.http import TOO_LATE, HttpClient, Reply
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position
@@ -178,7 +178,7 @@ class Binance:
         self._missed: list[_Followed] = []  # ours, to be asked for since the stream was away
         self._events: list[Event] = []  # for the next `work`
         self._portfolio_by_ns = 0  # until when a portfolio may wait for its turn; 0: none is wanted
-        self._winds_up = bool(venue.countdown)
+        self._winds_up, self._observes = bool(venue.countdown), False
         self._timers: dict[str, int] = {}  # symbol -> when its dead man's timer is to be wound up again, or stopped
         self._quiet_ns = 0  # until when the venue wants to be left alone
         self._unwritten = False  # something was asked since the last `work`
@@ -189,15 +189,21 @@ class Binance:
         """The venue has its own books."""
 
     def restore(self, positions: Mapping[str, Position]) -> None:
-        """The venue has its own record. What is held of a symbol that is not traded any more is asked for, too."""
+        """The venue has its own record. What is held of a symbol that is not traded any more is asked for, too.
+        Raises ConfigError for symbols that cannot be traded together, as far as their names show it: who only looks
+        is not hindered."""
         if self._venue is SPOT:
+            named = {symbol: Filters(*pair) for symbol in self._symbols if any(pair := assets(symbol))}
+            if not self._observes and (clash := filters.clash(named)):
+                raise ConfigError("balances do not tell the positions of these symbols apart", where=clash,
+                                  remedy="leave one out of market.symbols, with nothing held of it")
             symbols = tuple(dict.fromkeys((*self._symbols, *(s for s, held in positions.items() if held.qty))))
             if symbols != self._symbols:
                 self._symbols, self._filters_known, self._filters_ns = symbols, False, 0
 
     def observe(self) -> None:
         """No dead man's timer: it would cancel what others look after."""
-        self._winds_up = False
+        self._winds_up, self._observes = False, True
 
     # ---- what is asked of it
 

@@ -5,10 +5,10 @@ The keys are read from $ALPHA_BINANCE_KEY and $ALPHA_BINANCE_SECRET, and are nev
 
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from common.errors import ConfigError
 from common.gateways import is_loopback
+from common.http import address
 from common.signing import Credentials
 
 ENV_KEY, ENV_SECRET = "ALPHA_BINANCE_KEY", "ALPHA_BINANCE_SECRET"
@@ -48,11 +48,18 @@ SPOT = Venue(
      "demo-api.binance.com": "wss://demo-ws-api.binance.com/ws-api/v3"},
     "/ws-api/v3", 10, {"type": "LIMIT_MAKER"}, "FULL")
 VENUES = {venue.name: venue for venue in (USDM, SPOT)}
+QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "EUR", "TRY", "BTC", "ETH", "BNB")  #: most names of symbols end with one
+
+
+def assets(symbol: str) -> tuple[str, str]:
+    """Base and quote of a name, as far as it shows them: "" twice where it does not end with a well-known asset."""
+    quote = next((quote for quote in QUOTES if symbol.endswith(quote) and symbol != quote), "")
+    return (symbol.removesuffix(quote), quote) if quote else ("", "")
 
 
 def stream_url(venue: Venue, base_url: str) -> str:
     """Where the user streams of the REST API at `base_url` are; beside it, at a loopback exchange."""
-    parts = urlsplit(base_url)
+    parts = address(base_url)
     if is_loopback(parts.hostname or ""):
         return f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{venue.loopback}"
     try:
@@ -65,7 +72,7 @@ def stream_url(venue: Venue, base_url: str) -> str:
 
 def credentials(base_url: str, environ: Mapping[str, str]) -> Credentials:
     """From the environment; a loopback exchange has a default, any other host must be given both."""
-    parts = urlsplit(base_url)
+    parts = address(base_url)
     local = is_loopback(parts.hostname or "")
     if parts.scheme != "https" and not local:
         raise ConfigError("the key of the order gateway would travel in clear", where=f"host={parts.hostname}",

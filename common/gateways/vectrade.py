@@ -17,7 +17,7 @@ The key is read from $ALPHA_BOT_KEY and travels in the header X-Bot-Key; it is n
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 
@@ -36,9 +36,10 @@ from common.gateways import (
     Throttled,
     Unanswered,
     Unknown,
+    fits,
     is_loopback,
 )
-from common.http import TOO_LATE, HttpClient, Reply
+from common.http import TOO_LATE, HttpClient, Reply, address
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position
 from common.ring import Books
@@ -57,13 +58,13 @@ _UNREACHED_NS = 250_000_000
 
 def bot_key(base_url: str, environ: Mapping[str, str]) -> str:
     """The secret; a loopback exchange has a default, any other host must be given one."""
-    key, url = environ.get(ENV_BOT_KEY, ""), urlsplit(base_url)
+    key, url = environ.get(ENV_BOT_KEY, ""), address(base_url)
     if url.scheme != "https" and not is_loopback(url.hostname or ""):
-        raise ConfigError("the key of the order gateway would travel in clear", where=f"url={base_url}",
+        raise ConfigError("the key of the order gateway would travel in clear", where=f"host={url.hostname}",
                           remedy="use an https:// address")
     if not key:
         if not is_loopback(url.hostname or ""):
-            raise ConfigError("no key for the order gateway", where=f"url={base_url}",
+            raise ConfigError("no key for the order gateway", where=f"host={url.hostname}",
                               remedy=f"set {ENV_BOT_KEY} in the environment")
         return LOOPBACK_KEY
     if not (key.isascii() and key.isprintable()) or " " in key:
@@ -185,6 +186,9 @@ def _held(order: None, reply: Reply) -> list[Event]:
         qty = fixed.parse(_field(told, "quantity", str), "quantity")
         if qty:
             price = fixed.parse(_field(told, "average_price", str), "average_price")
+            if not fits(qty, price):
+                raise VenueError("what is held does not fit 64 bits",
+                                 where=f"quantity={told['quantity']}, average_price={told['average_price']}")
             positions[_field(told, "symbol", str)] = (qty, price)
     return [Portfolio(positions)]
 
@@ -234,6 +238,9 @@ def _order_events(order: Order, told: Any, reply: Reply) -> list[Event]:
 def _filled(order: Order, fill_id: str, qty: int, price: int, fee: int, event_ns: int) -> Filled:
     if qty <= 0 or price <= 0:
         raise VenueError("a fill has no quantity or no price", where=f"quantity={qty}, price={price}")
+    if not fits(qty, price, fee) or not 0 <= event_ns <= fixed.MAX:
+        raise VenueError("a fill does not fit 64 bits", where=(
+            f"quantity={fixed.text(qty)}, price={fixed.text(price)}, fee={fixed.text(fee)}, time={event_ns} ns"))
     return Filled(order.client_id, fill_id, qty, price, fee, event_ns)
 
 

@@ -311,7 +311,9 @@ def test_a_request_that_is_not_http_is_our_own_error(client_of):
     assert client.in_flight == 0
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://h:99999", "http://user:secret@h", "127.0.0.1:80"])
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://h:99999", "http://user:secret@h", "127.0.0.1:80",
+                                 "http://:secret@h", "https://secret@h", "https://:secret/x@h", "http://@h",
+                                 "https://u:secret@[::1", "https://u:secret@h\u2100", "https://u:secret@h:port"])
 def test_an_unusable_base_url_is_refused_without_showing_a_password(url):
     with pytest.raises(ConfigError) as caught:
         HttpClient(url, 1.0, SystemClock())

@@ -27,3 +27,28 @@ def test_where_the_user_streams_are():
     assert binance_venue.stream_url(binance_venue.USDM, "https://fapi.binance.com") == "wss://fstream.binance.com/private"
     assert binance_venue.stream_url(binance_venue.SPOT, "https://api.binance.com") == "wss://ws-api.binance.com:443/ws-api/v3"
     assert binance_venue.stream_url(binance_venue.USDM, "http://127.0.0.1:8765") == "ws://127.0.0.1:8765/private"
+
+
+@pytest.mark.parametrize(("symbol", "both"), [("BTCUSDT", ("BTC", "USDT")), ("ETHBTC", ("ETH", "BTC")),
+                                              ("ODD", ("", "")), ("BTC", ("", "")), ("BTC-USD", ("", ""))])
+def test_a_name_shows_its_assets_where_it_ends_with_a_well_known_one(symbol, both):
+    assert binance_venue.assets(symbol) == both
+
+
+def test_symbols_that_cannot_be_traded_together_on_spot_are_refused_at_the_start():
+    def start(venue: str, *symbols: str, looks: bool = False) -> None:
+        config = Config(executor=Executor(gateway=venue, base_url="http://127.0.0.1:1"), market=Market(symbols=symbols))
+        gateway = binance.create(config, SystemClock(), {})
+        try:
+            if looks:
+                gateway.observe()
+            gateway.restore({})
+        finally:
+            gateway.close()
+
+    for symbols in (("BTCUSDT", "BTCUSDC"), ("BTCUSDT", "ETHBTC")):
+        with pytest.raises(ConfigError, match="BTC.*market.symbols"):
+            start("binance-spot", *symbols)
+        start("binance-usdm", *symbols)
+        start("binance-spot", *symbols, looks=True)
+    start("binance-spot", "BTCUSDT", "ETHUSDT", "ODD", "ODDER")

@@ -158,7 +158,10 @@ def test_a_resting_order_can_be_cancelled_once(venue, make):
     {"status": "BROKEN"}, {"status": None}, {"id": None}, {"fills": None}, {"fills": [{}]}, {"quantity": "2"},
     {"side": "BUY"}, {"symbol": "TSLA"}, {"filled_quantity": "1.123456789"}, {"filled_quantity": 1},
     {"fills": [{"id": "1", "price": "-1", "quantity": "1", "fee": "0", "timestamp": 5}]},
-    {"fills": [{"id": "1", "price": "1", "quantity": "1", "fee": "0", "timestamp": "now"}]}])
+    {"fills": [{"id": "1", "price": "1", "quantity": "1", "fee": "0", "timestamp": "now"}]},
+    {"fills": [{"id": "1", "price": "1", "quantity": "1", "fee": "0", "timestamp": 2**62}]},
+    {"fills": [{"id": "1", "price": "92233720368", "quantity": "1.5", "fee": "0", "timestamp": 5}]},
+    {"fills": [{"id": "1", "price": "1", "quantity": "1", "fee": "-92233720368", "timestamp": 5}]}])
 def test_an_order_that_makes_no_sense_is_not_believed(venue, make, change):
     gateway = make(venue.url)
     gateway.submit(ORDER)
@@ -192,6 +195,23 @@ def test_the_portfolio_leaves_out_what_is_flat(venue, make):
     venue.positions = {"AAPL": ("-1.5", "190.01"), "X": ("0", "0")}
     gateway.portfolio()
     assert events_of(gateway) == [Portfolio({"AAPL": (-150_000_000, 19_001_000_000)})]
+
+
+def test_a_portfolio_that_does_not_fit_64_bits_is_none(venue, make):
+    gateway = make(venue.url)
+    venue.positions = {"AAPL": ("90000000000", "90000000000")}
+    gateway.portfolio()
+    [event] = events_of(gateway)
+    assert type(event) is NoPortfolio and "64 bits" in event.reason
+
+
+@pytest.mark.parametrize("url", ["http://me:s3cr3t@venue.example", "https://me:s3cr3t@venue.example",
+                                 "https://:s3cr3t@venue.example", "https://me:s3cr3t@[::1", "https://s3cr3t@[::1]:x",
+                                 "https://me:s3cr3t/x@venue.example", "http://me:s3cr3t@127.0.0.1:1"])
+def test_a_password_in_the_address_is_refused_and_not_shown(make, url):
+    with pytest.raises(ConfigError) as caught:
+        make(url)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_without_a_key_only_a_loopback_venue_is_used(make):
