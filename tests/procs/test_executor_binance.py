@@ -6,10 +6,11 @@ import time
 import orjson
 import pytest
 
-from common import layout
+from common import killswitch, layout
 from common.clock import SystemClock
 from common.config import Config, Market, Risk
 from common.config import Executor as Settings
+from common.errors import ConfigError
 from common.fixed import SCALE
 from common.gateways import create
 from common.journal import Journal
@@ -29,10 +30,10 @@ FAULTS = ("order-clock:every=15,seconds=-3600,count=2", "order-cut:rate=0.08", "
 class Desk:
     """An executor of its own folder, by the real clock. `begin` again is a restart."""
 
-    def __init__(self, folder, venue: Served, name: str) -> None:
-        self.config = Config(market=Market(venue=name, symbols=SYMBOLS), risk=Risk(symbol_cooldown_ms=0.0),
+    def __init__(self, folder, venue: Served, name: str, symbols=SYMBOLS) -> None:
+        self.config = Config(market=Market(venue=name, symbols=symbols), risk=Risk(symbol_cooldown_ms=0.0),
                              executor=Settings(gateway=name, base_url=venue.url, timeout_s=1.0))
-        self.folder, self.clock, self.books, self.seq = folder, SystemClock(), Books.private(SYMBOLS, 1024), 0
+        self.folder, self.clock, self.books, self.seq = folder, SystemClock(), Books.private(symbols, 1024), 0
         self.begin()
 
     def begin(self) -> None:
@@ -103,3 +104,44 @@ def test_whatever_gets_lost_it_holds_what_the_exchange_says_and_sends_nothing_tw
         assert len(set(posted)) == len(posted) >= 20
         assert not desk.telemetry.get("halted") and sum(counts.values()) > 5, counts
         desk.executor.on_close()
+
+
+@pytest.mark.parametrize("name", ["binance-usdm", "binance-spot"])
+@pytest.mark.parametrize("symbol, fees_in", [("BNBUSDT", "BNB"), ("BNBUSDT", "bought"), ("BTCUSDT", "bought"),
+                                             ("BTCUSDT", "BNB")])
+def test_whatever_fees_are_taken_in_it_holds_what_the_account_holds(tmp_path, name, symbol, fees_in):
+    """After purchases and sales, and after a restart, which compares."""
+    with still(tmp_path / "exchange", name, symbols=(symbol, "ETHUSDT")) as venue:
+        venue.call(lambda mode: setattr(mode, "fees_in", fees_in))
+        desk = Desk(tmp_path, venue, name, (symbol, "ETHUSDT"))
+        for p_up in (0.9, 0.8, 0.2, 0.9):
+            desk.predict(p_up, 0)
+            desk.until(desk.settled)
+        base = symbol.removesuffix("USDT")
+        held = venue.call(lambda mode: mode.matching.positions[symbol].quantity - mode._fees_of(base))
+        took = venue.call(lambda mode: mode._fees_of(base))
+        assert desk.held() == {symbol: held} and (took > 0) is (name == "binance-spot" and fees_in in (base, "bought"))
+        desk.kill()
+        desk.begin()
+        assert desk.held() == {symbol: held} and not desk.telemetry.get("halted")
+        desk.kill()
+
+
+def test_a_rest_that_is_worth_less_than_the_venue_takes_can_be_left_on_usdm(tmp_path):
+    with still(tmp_path / "exchange", "binance-usdm", symbols=SYMBOLS) as venue:
+        desk = Desk(tmp_path, venue, "binance-usdm")
+        few = [(99 * SCALE, 3 * SCALE // 100)], [(100 * SCALE, 3 * SCALE // 100)]
+        venue.call(lambda mode: setattr(mode, "book", few))
+        desk.predict(0.9, 0)
+        desk.until(desk.settled)
+        assert desk.held() == {"BTCUSDT": 3 * SCALE // 100}, "worth 3, and MIN_NOTIONAL is 5"
+        venue.call(lambda mode: setattr(mode, "book", ([(100 * SCALE, 50 * SCALE)], [(100 * SCALE, 50 * SCALE)])))
+        killswitch.reduce(tmp_path, "out", "me", True)
+        desk.until(lambda: desk.predict(0.9, 0) or not desk.held())
+        desk.kill()
+
+
+def test_symbols_that_balances_do_not_tell_apart_are_why_nothing_trades(tmp_path):
+    with still(tmp_path / "exchange", "binance-spot", symbols=("BTCUSDT", "BTCUSDC")) as venue:
+        with pytest.raises(ConfigError, match="BTCUSDC and BTCUSDT both trade BTC"):
+            Desk(tmp_path, venue, "binance-spot", ("BTCUSDT", "BTCUSDC"))

@@ -130,6 +130,29 @@ def test_the_key_is_renewed_before_it_ends(listen):
             assert listener.renewed == [KEY] * count
 
 
+def test_while_the_venue_is_left_alone_nothing_is_renewed_or_opened(listen):
+    with VenueServer() as server:
+        listener = listen(server.ws_url, keyed=True)
+        listener.until(lambda: listener.stream.live)
+        until(lambda: listener.stream._socket.heard_ns)
+        listener.clock.later_ns += RENEW_NS
+        now = listener.stream._socket.heard_ns = listener.clock.monotonic_ns()
+        listener.stream.leave_alone(now + 5 * 10**9)
+        listener.step()
+        assert listener.renewed == [] and listener.stream.live and listener.stream.due_ns() > now
+        listener.clock.later_ns += 6 * 10**9
+        listener.step()
+        assert listener.renewed == [KEY]
+        listener.stream.leave_alone(listener.clock.monotonic_ns() + 3600 * 10**9)
+        listener.stream.failed("lost")
+        listener.clock.later_ns += 3500 * 10**9
+        listener.step()
+        assert listener.asked == 1 and listener.stream.due_ns() > listener.clock.monotonic_ns()
+        listener.clock.later_ns += 101 * 10**9
+        listener.until(lambda: listener.stream.live)
+        assert listener.asked == 2
+
+
 def test_silence_is_asked_about_and_then_the_connection_is_dead(listen):
     with VenueServer() as server:
         listener = listen(server.ws_url, keyed=True)

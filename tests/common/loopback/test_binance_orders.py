@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from common.config import Config, Market
-from common.loopback.binance_orders import PATIENCE, assets
+from common.loopback.binance_orders import PATIENCE, Complaint, assets
 from common.signing import Credentials, encoded
 from tests.still_binance import still
 from tests.waiting import until
@@ -260,6 +260,46 @@ def test_who_listens_is_told_each_step_of_an_order(account, venue):
     path = "myTrades" if venue == "binance-spot" else "userTrades"
     [trade] = account("GET", path, {"symbol": "BTCUSDT", "orderId": steps[3]["i"]}).json
     assert (trade["id"], trade["qty"], trade["commission"]) == (steps[3]["t"], "2", steps[3]["n"])
+
+
+@pytest.mark.parametrize("fees_in, buying, selling", [("", "USDT", "USDT"), ("bought", "BTC", "USDT"),
+                                                      ("BTC", "BTC", "BTC"), ("ETH", "ETH", "ETH")])
+def test_fees_may_be_taken_in_any_asset_and_on_spot_out_of_its_balance(tmp_path, venue, fees_in, buying, selling):
+    """At the price of the fill, or of that asset; each place tells the same."""
+    with still(tmp_path, venue, symbols=SYMBOLS) as served:
+        told: list[dict] = []
+        served.call(lambda mode: (setattr(mode, "fees_in", fees_in),
+                                  setattr(mode, "_push_now", lambda event: told.append(event))))
+        for client_id, change in (("b-1", {}), ("s-1", {"side": "SELL", "quantity": "1"})):
+            served.call(lambda mode: mode._place_order(Call(), order(client_id, price="100") | change))
+        until(lambda: len(told) == 4)
+        pushed = [event.get("o") or event if isinstance(event.get("o"), dict) else event for event in told]
+        pushed = [(event["n"], event["N"]) for event in pushed if event["x"] == "TRADE"]
+        asked = served.call(lambda mode: mode._own_trades({"symbol": "BTCUSDT"}))
+        assert pushed == [(trade["commission"], trade["commissionAsset"]) for trade in asked]
+        paid = [("0.02" if asset == "USDT" else "0.0002", asset) for asset in (buying, selling)]
+        assert pushed == [paid[0], ("0.01" if selling == "USDT" else "0.0001", selling)]
+        if venue == "binance-spot":
+            held = {item["asset"]: item["free"] for item in served.call(lambda mode: mode._balances({}))["balances"]}
+            assert held["BTC"] == {"": "1", "bought": "0.9998", "BTC": "0.9997", "ETH": "1"}[fees_in]
+            full = order("s-2", side="SELL", price="100", quantity="1")
+            with pytest.raises(Complaint) if fees_in in ("bought", "BTC") else contextlib.nullcontext():
+                served.call(lambda mode: mode._place_order(Call(), full))
+
+
+def test_own_trades_come_in_pages_the_newest_or_from_one_on(tmp_path, venue):
+    with still(tmp_path, venue, symbols=SYMBOLS) as served:
+        for number in range(5):
+            served.call(lambda mode: mode._place_order(Call(), order(f"t-{number}", price="100", quantity="1")))
+        ids = lambda **given: [trade["id"] for trade in served.call(  # noqa: E731
+            lambda mode: mode._own_trades({"symbol": "BTCUSDT"} | given))]
+        every = ids()
+        assert len(every) == 5 and every == sorted(every)
+        assert ids(limit="2") == every[-2:] and ids(limit="2", fromId="0") == every[:2]
+        assert ids(limit="2", fromId=str(every[1])) == every[1:3] and ids(fromId=str(every[-1] + 1)) == []
+        assert ids(orderId="2", fromId="0") == every[1:2]
+        with pytest.raises(Complaint):
+            ids(fromId="x")
 
 
 def test_there_is_no_stream_for_a_key_that_was_not_given(account, venue):
