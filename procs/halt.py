@@ -12,9 +12,11 @@ from common.gateways import is_live
 from common.stage import exit_on_error
 from common.watch.controls import Done, act, who
 
+BY_HAND = "by hand"  #: the reason of one who gives none
+
 
 @click.command()
-@click.argument("reason", default="by hand")
+@click.argument("reason", default=BY_HAND)
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def halt(reason: str, path: str | None, as_json: bool) -> None:
@@ -32,7 +34,7 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
       alpha halt --json
     """
     with exit_on_error():
-        done = act(load(path), "halt", reason, who())
+        done = act(load(path), "halt", reason.strip() or BY_HAND, who())
         fields = {"halted": True, **_told(done)}
         if done.outcomes is not None:
             fields |= {"orders": [outcome._asdict() for outcome in done.outcomes], "problem": done.problem}
@@ -40,7 +42,7 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("reason", default="by hand")
+@click.argument("reason", default=BY_HAND)
 @click.option("--lift-halt", "lift", is_flag=True, help="Where all is halted: do this instead.")
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -59,7 +61,7 @@ def reduce(reason: str, lift: bool, path: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("reason", default="by hand")
+@click.argument("reason", default=BY_HAND)
 @click.option("--lift-halt", "lift", is_flag=True, help="Where all is halted: do this instead.")
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -83,7 +85,7 @@ def flatten(reason: str, lift: bool, path: str | None, as_json: bool) -> None:
 
 def _reduce(reason: str, path: str | None, as_json: bool, lift: bool, flatten: bool) -> None:
     with exit_on_error():
-        done = act(load(path), "flatten" if flatten else "reduce", reason, who(), lift=lift)
+        done = act(load(path), "flatten" if flatten else "reduce", reason.strip() or BY_HAND, who(), lift=lift)
     _end(as_json, {"reducing": True, "flatten": done.switch.flatten, **_told(done)}, done)
 
 
@@ -100,12 +102,13 @@ def resume(path: str | None, as_json: bool) -> None:
     """
     with exit_on_error():
         done = act(load(path), "resume", "", who())
-    _end(as_json, {"halted": not done.ok, "lifted": done.switch and done.switch._asdict()}, done)
+    _end(as_json, {"halted": not done.ok, "confirmed": done.ok, "lifted": done.switch and done.switch._asdict()}, done)
 
 
 @click.command()
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
-def arm(path: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def arm(path: str | None, as_json: bool) -> None:
     """Let the executor trade on a live venue until it starts again; there it always starts disarmed.
 
     Live is what market.live says is, and every order gateway that is not on this machine.
@@ -117,7 +120,9 @@ def arm(path: str | None) -> None:
     with exit_on_error():
         config = load(path)
         killswitch.arm(config.state_dir, who())
-        click.echo("armed" if is_live(config) else "armed; nothing here is live, so nothing waited for it")
+        live = is_live(config)
+        text = "armed" if live else "armed; nothing here is live, so nothing waited for it"
+        print(json.dumps({"armed": True, "live": live}) if as_json else text)
 
 
 def _told(done: Done) -> dict[str, Any]:

@@ -127,11 +127,13 @@ def _compared(config: Config, patience: float) -> Comparison:
         try:
             gateway.observe()
             gateway.restore(reader.positions())
+            absent_ns = absence_ns(config.executor.timeout_s)
             while True:
                 comparison.take(look(config, reader, gateway, clock, patience,
-                                     {symbol for symbol in comparison.sights if comparison.settled(symbol)}))
+                                     {symbol for symbol in comparison.sights if comparison.settled(symbol)}, absent_ns))
                 if comparison.over:
                     return comparison
+                absent_ns = 0  # what was on its way has arrived since the first look
                 time.sleep(LOOK_S)
         finally:
             gateway.close()
@@ -140,18 +142,17 @@ def _compared(config: Config, patience: float) -> Comparison:
 
 
 def look(config: Config, reader: Reader, gateway: Gateway, clock, patience: float,
-         settled: Collection[str] = ()) -> dict[str, Sight]:
-    """One look at both sides, at all symbols that are not `settled`. VenueError if the venue does not answer."""
+         settled: Collection[str] = (), absent_ns: int = 0) -> dict[str, Sight]:
+    """One look at both sides, at all symbols that are not `settled`; an order that the venue does not know it must not
+    know after `absent_ns` either. VenueError if the venue does not answer."""
     before = {symbol: row for symbol, row in _rows(config, reader).items() if symbol not in settled}
     orders = [one.order for row in before.values() for one in row.orders]
-    absent_ns = absence_ns(config.executor.timeout_s)
-    enough = max(patience, absent_ns / 1e9 + PATIENCE_S)
-    told = _answered(ask_orders(orders, gateway, clock, enough, absent_ns))
+    told = _answered(ask_orders(orders, gateway, clock, patience + absent_ns / 1e9, absent_ns))
     held = ask_portfolio(gateway, clock, patience)
     if isinstance(held, str):
         raise VenueError("the venue does not say what it holds", where=held,
                          remedy="see that it can be reached, and the keys of this terminal")
-    again = _answered(ask_orders(orders, gateway, clock, enough, absent_ns))
+    again = _answered(ask_orders(orders, gateway, clock, patience, 0))
     return compare(before, _rows(config, reader), told, again, held)
 
 

@@ -41,7 +41,8 @@ def act(config: Config, action: str, why: str, who: str, patience_s: float = PAT
     folder, instance = config.state_dir, config.instance.name
     if action == "halt":
         switch = killswitch.halt(folder, why, who)
-        text = f"halted: {_reason(switch)}"
+        # The first reason stays: it may be another than the one that was given now.
+        text = f"halted{'' if (switch.why, switch.who) == (why, who) else ' already'}: {_reason(switch)}"
         unseen = _unseen(instance, patience_s, "HALTED")
         if not unseen:
             return Done(True, text, switch)
@@ -59,7 +60,8 @@ def act(config: Config, action: str, why: str, who: str, patience_s: float = PAT
         unseen = _unseen(instance, patience_s, "ACTIVE")
         return Done(not unseen, text + unseen, lifted)
     reduction = killswitch.reduce(folder, why, who, flatten=action == "flatten")
-    text = f"{'flattening' if reduction.flatten else 'reducing'}: {_reason(reduction)}"
+    doing = "reducing" if not reduction.flatten else "flattening" if action == "flatten" else "still flattening"
+    text = f"{doing}: {_reason(reduction)}"
     if lift and (lifted := killswitch.lift(folder)):
         text += f"; lifted: {_reason(lifted)}"
     unseen = _unseen(instance, patience_s, "REDUCING", FLATTENING if reduction.flatten else REDUCING)

@@ -52,6 +52,7 @@ def test_each_action_sets_the_switch_and_is_confirmed_by_the_executor(config):
         done = act(config, "halt", "looks wrong", "page", 20.0)
         assert done.ok and done.text == "halted: looks wrong (by page)"
         assert killswitch.state(config.state_dir).why == "looks wrong"
+        assert act(config, "halt", "so too", "page", 20.0).text == "halted already: looks wrong (by page)"
         done = act(config, "flatten", "home", "page", 0.0)
         assert not done.ok and done.text == "flattening: home (by page); but the executor is HALTED: looks wrong"
         done = act(config, "flatten", "home", "page", 20.0, lift=True)
@@ -65,6 +66,7 @@ def test_each_action_sets_the_switch_and_is_confirmed_by_the_executor(config):
         assert act(config, "reduce", "wind down", "page", 20.0).text == "reducing: wind down (by page)"
         assert act(config, "flatten", "now", "page", 20.0).text == "flattening: wind down (by page)"
         assert killswitch.reduction(config.state_dir).flatten
+        assert act(config, "reduce", "x", "page", 0.0).text.startswith("still flattening: wind down (by page)")
         assert act(config, "resume", "", "page", 20.0).ok and killswitch.reduction(config.state_dir) is None
         assert act(config, "resume", "", "page", 20.0)[:3] == (True, "nothing was halted", None)
         executor.obstinate = "DISARMED"
