@@ -21,6 +21,7 @@ from common.wire import STATIONS
 #: timers of the executor, in the order in which a tick meets them
 LATENCIES = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
 _ALIVE_NS = 2_000_000_000
+_START_NS = 300_000_000_000  # that a start may take: the first one on a machine compiles
 _REFUSAL = "refusal_"  # begins the name of a reason's counter
 
 
@@ -28,7 +29,7 @@ class StageState(NamedTuple):
     """How one stage stands now."""
 
     up: bool  #: its process lives, and gave a sign of life within 2 s
-    ready: bool  #: up, and what it waited for is there
+    ready: bool  #: up, and all that it waits for is there: an ingest is connected to its venues
     age_s: float  #: since its last sign of life
     uptime_s: float  #: since its process took over its block; 0 when it is not up
     restarts: int
@@ -83,6 +84,26 @@ class Overview:
         telemetry = self.stages.get(stage)
         return telemetry is not None and self._state(stage, telemetry).ready
 
+    def started(self, stage: str) -> bool:
+        """Whether it is up and does its work, though that may be to connect again and again."""
+        telemetry = self.stages.get(stage)
+        return telemetry is not None and self._state(stage, telemetry).up and bool(telemetry.get("ready"))
+
+    def standing(self, stage: str) -> str:
+        """In a word: ready, waiting (for what it needs to start), connecting (to the venue), silent (no sign of life
+        for 2 s), gone (its process has ended), absent (it never came). Who compiles at its start is waiting."""
+        telemetry = self.stages.get(stage)
+        if telemetry is None:
+            return "absent"
+        state = self._state(stage, telemetry)
+        if state.usage is None:
+            return "gone"
+        if not telemetry.get("ready") and time.monotonic_ns() - telemetry.get("started_ns") < _START_NS:
+            return "waiting"
+        if not state.up:
+            return "silent"
+        return "ready" if state.ready else "connecting" if telemetry.get("ready") else "waiting"
+
     def age_s(self, stage: str) -> float:
         """Seconds since the stage last gave a sign of life."""
         return (time.monotonic_ns() - self.stages[stage].get("heartbeat_ns")) / 1e9
@@ -98,7 +119,8 @@ class Overview:
         if not retired and telemetry.get("pid"):
             found = usage(telemetry.get("pid"), started_ns)
         up = found is not None and age_s < _ALIVE_NS / 1e9
-        return StageState(up, up and bool(telemetry.get("ready")), age_s,
+        connected = "connected" not in telemetry.counters or telemetry.get("connected")
+        return StageState(up, up and bool(telemetry.get("ready") and connected), age_s,
                           (time.monotonic_ns() - started_ns) / 1e9 if up else 0.0,
                           max(0, telemetry.get("starts") - 1), found, telemetry.told().get("waiting_for") or "")
 

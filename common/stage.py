@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from common import log, placement
 from common.config import Config, tell
@@ -97,8 +98,7 @@ def _live(core: str, config: Config, telemetry: Telemetry, build: Callable[[Netw
         stack.callback(network.close)
         notifier = Notifier()
         stack.callback(notifier.close)
-        if notifier:
-            telemetry.heard = lambda told: notifier.status(words(told))
+        telemetry.heard = _Waiting(notifier, say)
         stage = build(network, telemetry)
         # Now that the threads of zmq run: they only carry bytes, and are to go before all that computes.
         niceness = placement.order(core, config.placement)
@@ -107,13 +107,15 @@ def _live(core: str, config: Config, telemetry: Telemetry, build: Callable[[Netw
             while not stopping and not stage.on_start():
                 telemetry.set("heartbeat_ns", time.monotonic_ns())
                 time.sleep(0.02)
-            frozen = placement.freeze_collector(config.placement)
-            telemetry.tell({**telemetry.told(), "waiting_for": "", "cores": cores, "niceness": niceness,
-                            "kept_awake": awake is not None, "collector_frozen": frozen})
-            telemetry.set("ready", 1)
-            notifier.ready()
-            say.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
-            _loop(stage, network, telemetry, stopping, notifier)
+            telemetry.heard = (lambda told: notifier.status(words(told))) if notifier else None
+            if not stopping:
+                frozen = placement.freeze_collector(config.placement)
+                telemetry.tell({**telemetry.told(), "waiting_for": "", "cores": cores, "niceness": niceness,
+                                "kept_awake": awake is not None, "collector_frozen": frozen})
+                telemetry.set("ready", 1)
+                notifier.ready()
+                say.info("ready pid=%d cores=%s kept_awake=%s", os.getpid(), cores, awake is not None)
+                _loop(stage, network, telemetry, stopping, notifier)
         except Exception:
             if not supervised:
                 stage.on_close()
@@ -121,6 +123,20 @@ def _live(core: str, config: Config, telemetry: Telemetry, build: Callable[[Netw
         say.info("stopping")
         notifier.stopping()
         stage.on_close()
+
+
+class _Waiting:
+    """Hears what a stage tells while it starts: systemd is told, and the log, each time it waits for something else."""
+
+    def __init__(self, notifier: Notifier, say: logging.Logger) -> None:
+        self._notifier, self._say, self._last = notifier, say, ""
+
+    def __call__(self, told: dict[str, Any]) -> None:
+        self._notifier.status(words(told))
+        waits = told.get("waiting_for") or ""
+        if waits and waits != self._last:
+            self._say.info("waiting for %s", waits)
+        self._last = waits or self._last
 
 
 def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[int], notifier: Notifier) -> None:

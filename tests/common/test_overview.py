@@ -99,6 +99,32 @@ def test_an_empty_pipeline_is_all_zeros():
     assert told["ticks"] == 0 and told["refusals"] == {} and told["latency_us"] == {}
 
 
+def test_an_ingest_without_its_venue_is_started_but_not_ready_and_each_state_has_its_word(instance, monkeypatch):
+    import time
+
+    overview, ingest = Overview(instance), Telemetry.create(instance, "ingest", ("connected",))
+    try:
+        fresh, old = time.monotonic_ns() + 60_000_000_000, time.monotonic_ns() - 3_000_000_000
+        ingest.set("heartbeat_ns", old)
+        overview.refresh()
+        assert overview.standing("feature") == "absent" and overview.standing("ingest") == "waiting"
+        monkeypatch.setattr("common.overview._START_NS", 0)  # no start takes so long
+        assert overview.standing("ingest") == "silent" and not overview.started("ingest")
+        ingest.set("heartbeat_ns", fresh)
+        assert overview.standing("ingest") == "waiting"
+        ingest.set("ready", 1)
+        assert overview.standing("ingest") == "connecting"
+        assert overview.started("ingest") and not overview.ready("ingest")
+        ingest.set("connected", 1)
+        assert overview.standing("ingest") == "ready" and overview.ready("ingest")
+        ingest.set("heartbeat_ns", old)
+        assert overview.standing("ingest") == "silent"
+        ingest.set("pid", 2**22 + 1)
+        assert overview.standing("ingest") == "gone"
+    finally:
+        ingest.close()
+
+
 def test_the_state_of_a_stage_is_that_of_its_process(instance):
     import os
     import time

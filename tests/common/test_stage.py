@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ class Counting(Stage):
     def on_start(self):
         self.turns += 1
         self.telemetry.tell({"waiting_for": "the third try"})
-        return self.turns >= 3
+        return self.turns >= 3 and "wait" not in sys.argv
     def do_work(self):
         if "crash" in sys.argv: raise RuntimeError("planned")
         self.telemetry.add("turns")
@@ -76,7 +77,25 @@ def test_a_stage_waits_until_it_can_start_and_ends_cleanly_on_sigterm(start, ins
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (0, "closed\n") and "ready" in err
+    assert err.count("waiting for the third try") == 1 and "stopping" in err
     assert shm.leaked(instance) == [] and telemetry.block.retired
+
+
+def test_a_stage_that_is_stopped_while_it_waits_has_never_been_ready(start, instance, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        process = start("wait", NOTIFY_SOCKET=str(tmp_path / "notify"))
+        telemetry = attached(instance)
+        until(lambda: telemetry.told())
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out) == (0, "closed\n") and telemetry.get("ready") == 0
+        assert "ready" not in err and err.count("waiting for the third try") == 1 and "stopping" in err
+        told = [manager.recv(4096)]
+        while not told[-1].startswith(b"STOPPING"):
+            told.append(manager.recv(4096))
+        assert told[0] == b"STATUS=waiting for the third try" and not any(b"READY" in one for one in told)
 
 
 def test_a_second_one_is_refused_and_told_who_is_first(start, instance):
