@@ -19,6 +19,7 @@ from tests.campaign_audit import Mark, collared, growing, held, late, profit
 
 SCENES = {
     "loss": "fees are more than risk.max_daily_loss: it halts; after kill and resume again",
+    "way-out": "as loss, and then told to flatten in the place of the halt",
     "drawdown": "the day's profit falls by more than risk.max_drawdown: it halts, and is killed",
     "collar": "spreads within and beyond a tight collar, and a market that jumps",
     "halt": "halted at some moment while orders rest",
@@ -94,6 +95,27 @@ class Loss(Scene):
             return [*wrong, "it halted for a loss that the record does not show"]
         return wrong + [f"order {name} was decided {(at - known) / 1e6:.0f} ms after the loss was known"
                         for name, at in self.run.decided().items() if at > known + NOTICE_NS]
+
+
+class WayOut(Loss):
+    halts = ""  # no more: it would bar the way
+
+    def finish(self, desk) -> None:
+        super().finish(desk)
+        run = self.run
+        desk.spread_bps = 20.0  # so that what leaves a position reaches far enough
+        killswitch.reduce(run.state, "a way out", "the campaign", flatten=True)
+        killswitch.lift(run.state)
+        if run.rng.random() < 0.5:
+            run.die()
+            run.start()
+        run.until(lambda: _again(run, desk, not any(held(run.record()).values()), least=0.0), "nothing is held")
+
+    def audit(self, record, fills):
+        if not self.struck:
+            return []
+        return late(record, self.run.decided(), self.mark, self.run.delay_ms, reducing=True) + [
+            f"{qty} of {name} are held at the end" for name, qty in held(record).items() if qty]
 
 
 class Drawdown(Scene):
@@ -280,8 +302,8 @@ def power_cut(state: Path, platter: Path) -> bool:
     return True
 
 
-_KINDS: dict[str, type[Scene]] = {"loss": Loss, "drawdown": Drawdown, "collar": Collar, "power-cut": PowerCut,
-                                  "halt": Switch, "reduce": Switch, "flatten": Switch}
+_KINDS: dict[str, type[Scene]] = {"loss": Loss, "way-out": WayOut, "drawdown": Drawdown, "collar": Collar,
+                                  "power-cut": PowerCut, "halt": Switch, "reduce": Switch, "flatten": Switch}
 
 
 def scene(name: str, run) -> Scene:
