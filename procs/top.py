@@ -1,6 +1,6 @@
-"""top: the pipeline in a terminal, live. It reads what `common.watch.snapshot` tells, once a second, and nothing else.
+"""top: the pipeline in a terminal, live. It reads what `common.watch.watched` tells, once a second, and nothing else.
 
-    reads   the telemetry of the stages, the books ring, the journal, the files of the kill switch
+    reads   the telemetry of the stages, the books ring, the journal, the files of the kill switch, alerts.json
     writes  halt.json and reduce.json in the state folder, when a key asks for it and is confirmed
 
 The figures stand where a text of the same size has them (`common.watch.picture`), so a screen and `--once` agree.
@@ -19,7 +19,7 @@ from common import placement
 from common.config import Config, load
 from common.stage import exit_on_error
 from common.watch.picture import ASCII, BLOCKS, Trails, brief, picture, plain
-from common.watch.snapshot import Snapshots
+from common.watch.watched import Watched
 
 NOTHING = 7  #: exit code where nothing runs, as of `alpha status`
 _EVERY_S = 1.0
@@ -31,16 +31,19 @@ _RATES_S = 1.05  # a snapshot tells rates over one second
 @click.option("--once", is_flag=True, help="Print one picture as text, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print snapshots as JSON, one a line; with --once a single one.")
 def top(path: str | None, once: bool, as_json: bool) -> None:
-    """Show the pipeline live: stages, rates, latency, books, positions, orders, refusals, limits.
+    """Show the pipeline live: alerts, stages, rates, latency, books, positions, orders, refusals, limits.
 
     Reads the telemetry of the stages, the books ring and the journal, once a second and when a core is idle; no stage
     notices. Writes nothing but the kill switch, when you ask for it. Without a terminal, or without textual (extra
     `watch`), it prints a line a second instead. On a machine without an idle core it lags; `alpha halt` does not.
 
+    Where the executor is silent or gone, figures that are its own are marked as its last word, with its time; positions
+    and what they are worth go on, from the journal and the books.
+
     \b
     Keys
       q quit    s, tab next symbol    p pause    ? help
-      h halt    r reduce    u resume: each asks first
+      h halt    r reduce    f flatten    u resume: each asks first
 
     \b
     Examples
@@ -53,7 +56,7 @@ def top(path: str | None, once: bool, as_json: bool) -> None:
     with exit_on_error():
         config = load(path)
         placement.step_back()
-        watched = Snapshots(config)
+        watched = Watched(config)
         snapshot = watched.take(())
         if not snapshot["stages"]:
             print(f"alpha: nothing of instance {config.instance.name!r} runs; start it with: alpha run",
@@ -82,13 +85,13 @@ def _unable() -> str | None:
     return None
 
 
-def _screen(config: Config, watched: Snapshots) -> None:
+def _screen(config: Config, watched: Watched) -> None:
     from procs.top_screen import Top
 
     Top(config, watched).run()
 
 
-def _print(watched: Snapshots, once: bool, as_json: bool) -> None:
+def _print(watched: Watched, once: bool, as_json: bool) -> None:
     """Until Ctrl-C, or one picture."""
     trails = Trails()
     try:

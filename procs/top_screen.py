@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from rich.markup import escape
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding
@@ -16,7 +17,7 @@ from common.config import Config
 from common.errors import AlphaError
 from common.watch.controls import Done, act, who
 from common.watch.picture import BAD, DIM, GOOD, HEAD, WARN, Trails, picture
-from common.watch.snapshot import Snapshots
+from common.watch.watched import Watched
 
 _STYLES = {"": "", GOOD: "green", WARN: "yellow", BAD: "bold red", DIM: "dim", HEAD: "bold"}
 _EVERY_S = 1.0
@@ -27,10 +28,12 @@ s, tab     next symbol: its orders alone
 p          pause the picture, and go on
 h          halt: no new orders, working ones cancelled
 r          reduce: only orders that shrink a position
-u          resume: lift both
-?          this help; any key closes it
+f          flatten: every position is left, nothing else leaves
+u          resume: lift all of it
+?          this help
 
-! marks a limit that is nearly reached, > the symbol chosen.
+! marks a limit that is nearly reached, > the symbol chosen, ~ what
+an executor that is silent or gone said last.
 Latency: full blocks to the p50, light ones to the p99, of the
 last five seconds; of the whole life where nothing came in them.
 The figures are those of alpha status --json."""
@@ -58,10 +61,10 @@ class Confirm(ModalScreen[bool]):
         self._title, self._text = title, text
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield Static(self._title, id="title", markup=False)
+        with Vertical(id="dialog") as dialog:
+            # In the frame: what has no room is the text, never the question or its keys.
+            dialog.border_title, dialog.border_subtitle = escape(self._title), "y yes   n no"
             yield Static(self._text, markup=False)
-            yield Static("y  yes      n  no", id="keys", markup=False)
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
@@ -69,8 +72,8 @@ class Confirm(ModalScreen[bool]):
 
 class Help(ModalScreen[None]):
     def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield Static("alpha top", id="title", markup=False)
+        with Vertical(id="dialog") as dialog:
+            dialog.border_title, dialog.border_subtitle = "alpha top", "any key closes it"
             yield Static(_HELP, markup=False)
 
     def on_key(self, event: Any) -> None:
@@ -87,16 +90,15 @@ class Top(App[None]):
     Picture { height: 1fr; }
     Confirm, Help { align: center middle; }
     #dialog { width: 66; max-width: 100%; height: auto; max-height: 100%; border: round $primary; padding: 0 1;
-              background: $surface; }
-    #title { text-style: bold; }
-    #keys { margin-top: 1; }
+              background: $surface; border-title-style: bold; border-subtitle-style: bold; }
     """
     BINDINGS = [
         Binding("q", "quit", "quit"), Binding("h", "halt", "halt"), Binding("r", "reduce", "reduce"),
-        Binding("u", "resume", "resume"), Binding("s,tab", "next", "symbol", priority=True),
+        Binding("f", "flatten", "flatten"), Binding("u", "resume", "resume"),
+        Binding("s,tab", "next", "symbol", priority=True),
         Binding("p", "pause", "pause"), Binding("question_mark", "help", "help", key_display="?")]
 
-    def __init__(self, config: Config, watched: Snapshots) -> None:
+    def __init__(self, config: Config, watched: Watched) -> None:
         super().__init__()
         self._config, self._watched, self._trails = config, watched, Trails()
         self.snapshot = watched.take(())
@@ -146,6 +148,9 @@ class Top(App[None]):
 
     def action_reduce(self) -> None:
         self._ask("Reduce?", "Only orders that shrink a position leave, until resume.", "reduce")
+
+    def action_flatten(self) -> None:
+        self._ask("Flatten?", "Every position is left, at the touch, and nothing else leaves, until resume.", "flatten")
 
     def action_resume(self) -> None:
         folder = self._config.state_dir

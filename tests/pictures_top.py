@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from common.config import load
-from common.watch.snapshot import Snapshots
+from common.watch.watched import Watched
 from procs.top_screen import Top
 from tests.pipeline import ROOT, Pipeline
 
@@ -29,7 +29,7 @@ def main(out: Path) -> None:
         try:
             pipeline.until_count("executor", "decisions", 1, 180)
             config = load(None, {**pipeline.env, "ALPHA_CONFIG": str(ROOT / "alpha.toml")})
-            watched = Snapshots(config)
+            watched = Watched(config)
             svg = asyncio.run(draw(Top(config, watched), 2000))
             watched.close()
         finally:

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from common.alerts import CRITICAL
 from common.orders import State
+from common.watch.snapshot import EXECUTORS
 
 Line = list[tuple[str, str]]
 GOOD, WARN, BAD, DIM, HEAD = "good", "warn", "bad", "dim", "head"
@@ -21,8 +23,9 @@ NEAR = 0.8  #: share of a limit from which it is marked
 _TWO_COLUMNS = 78
 _WITH_TIME = 50  # a panel so wide tells when
 _TRAIL = 300
-_STATES = {"ready": GOOD, "waiting": WARN, "silent": BAD, "gone": BAD, "ACTIVE": GOOD, "HALTED": BAD, "ABSENT": BAD,
-           "SILENT": BAD}
+_STATES = {"ready": GOOD, "silent": BAD, "gone": BAD, "ACTIVE": GOOD, "HALTED": BAD, "ABSENT": BAD, "SILENT": BAD}
+_MOST_ALERTS = 4
+_LAST_WORD = "the executor's last word"
 
 
 class Trails:
@@ -40,7 +43,7 @@ class Trails:
 def picture(snapshot: Mapping[str, Any], trails: Trails, width: int, height: int, selected: str = "",
             paused: bool = False, blocks: str = BLOCKS) -> list[Line]:
     """At most `height` lines of `width` characters. `selected`: the symbol whose orders are shown, "" for all."""
-    lines = _header(snapshot, paused)
+    lines = _header(snapshot, paused) + _troubles(snapshot, max(1, height // 8))
     left = height - len(lines)
     stages, latency = _stages(snapshot), lambda wide: _latency(snapshot, wide, blocks)
     limits = lambda wide: _limits(snapshot, wide, blocks)  # noqa: E731
@@ -75,9 +78,12 @@ def brief(snapshot: Mapping[str, Any]) -> str:
             f"  ticks {rates.get('ticks', 0):,.0f}/s  predictions {rates.get('predictions', 0):,.0f}/s"
             f"  decisions {numbers['decisions']:,}  orders {numbers['orders']:,}  fills {numbers['fills']:,}"
             f"  position {numbers['position']:,.0f}  pnl {numbers['pnl']:+,.2f}"
+            f"{'' if snapshot['executor']['speaks'] else f' ({_last_word(snapshot)})'}"
             f"  tick-to-decision p50 {decided['p50']:,.0f} us p99 {decided['p99']:,.0f} us"
             f"  skips {numbers['skipped']:,}  errors {numbers['errors']:,}"
-            + (f"  {state['why']}" if state["why"] else ""))
+            + (f"  {state['why']}" if state["why"] else "")
+            + "".join(f"  {text}" for text, _ in _wrong(snapshot))
+            + "".join(f"  {alert['severity'].upper()} {_which(alert)}" for alert in snapshot["alerts"]["firing"]))
 
 
 def sparkline(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:
@@ -114,24 +120,74 @@ def _header(snapshot: Mapping[str, Any], paused: bool) -> list[Line]:
         line.append((f"  the kill switch is set by {switch['halt']['who']}: {switch['halt']['why']}", BAD))
     elif switch["reduction"] and not state["reducing"] and not state["halted"]:
         line.append((f"  reduce is asked for by {switch['reduction']['who']}", WARN))
+    heard = "" if snapshot["executor"]["speaks"] else f" ({_last_word(snapshot)})"
     title = [part for part in (snapshot["instance"], snapshot["venue"], snapshot["gateway"] and
                                f"orders {snapshot['gateway']}") if part]
-    money = (f"  position {numbers['position']:,.0f}  pnl {numbers['pnl']:+,.2f}  errors {numbers['errors']:,}"
+    money = (f"  position {numbers['position']:,.0f}  pnl {numbers['pnl']:+,.2f}{heard}  errors {numbers['errors']:,}"
              f"  restarts {numbers['restarts']:,}")
     return [[(f"alpha {' · '.join(title)}", HEAD), (money, BAD if numbers["errors"] else ""),
              (f"  {_clock(snapshot['at_ns'])}", DIM)], line]
+
+
+def _troubles(snapshot: Mapping[str, Any], most: int) -> list[Line]:
+    """What is wrong and stands in no table, and what is firing: a line each, at most so many of what is firing."""
+    lines: list[Line] = [[(text, mood)] for text, mood in _wrong(snapshot)]
+    alerts = snapshot["alerts"]
+    firing = alerts["firing"]
+    most = min(most, _MOST_ALERTS)
+    for alert in firing[:most]:
+        lines.append([(f"{alert['severity'].upper():<8} since {_clock(alert['since_ns'])} ",
+                       BAD if alert["severity"] == CRITICAL else WARN), (f"{_which(alert)}: {alert['what']}", "")])
+    if len(firing) > most:
+        lines.append([(f"{len(firing) - most} more are firing: alpha alerts", WARN)])
+    if alerts["former"]:
+        lines.append([(f"{len(alerts['former'])} told before and not known now: alpha alerts", WARN)])
+    return lines
+
+
+def _which(alert: Mapping[str, Any]) -> str:
+    return f"{alert['name']} {alert['subject']}".rstrip()
+
+
+def _wrong(snapshot: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Sentences and their moods."""
+    found, missing = [], snapshot["missing"]
+    if missing and any(stage["state"] not in ("gone", "silent") for stage in snapshot["stages"]):
+        workers = [name for name in missing if name.startswith("inference-")]
+        if workers and not any(stage["name"].startswith("inference-") and stage["state"] != "gone"
+                               for stage in snapshot["stages"]):
+            found.append(("no worker runs: nothing is predicted", BAD))
+            missing = [name for name in missing if name not in workers]
+        if missing:
+            found.append((f"not running: {', '.join(missing)}", BAD))
+    if snapshot["alerts"]["wanted"] and not snapshot["alerts"]["watched"]:
+        found.append(("no monitor runs: nobody looks for alerts", WARN))
+    if snapshot["journal"]["error"] and snapshot["executor"]["heard_ns"]:
+        found.append((f"the journal cannot be read: {snapshot['journal']['error']}", BAD))
+    return found
+
+
+def _last_word(snapshot: Mapping[str, Any]) -> str:
+    """Of figures that the executor tells, where it tells nothing any more."""
+    heard_ns = snapshot["executor"]["heard_ns"]
+    return f"{_LAST_WORD}, {_clock(heard_ns)}" if heard_ns else "no executor came"
 
 
 def _heading(text: str, more: str = "") -> Line:
     return [(text, HEAD), (f"  {more}" if more else "", DIM)]
 
 
+def _told_by_executor(snapshot: Mapping[str, Any], more: str) -> str:
+    """`more` of a heading over figures of the executor; its age in its place, where it does not speak."""
+    return more if snapshot["executor"]["speaks"] else _last_word(snapshot)
+
+
 def _stages(snapshot: Mapping[str, Any]) -> list[Line]:
-    lines = [_heading(f"{'STAGES':<12}{'':<9}{'cores':>5}{'MB':>5}{'starts':>7}")]
+    lines = [_heading(f"{'STAGES':<12}{'':<11}{'cores':>5}{'MB':>5}{'starts':>7}")]
     for stage in snapshot["stages"]:
         cores = "-" if stage["cpu"] is None else f"{stage['cpu']:.2f}"
         memory = "-" if stage["memory_mb"] is None else f"{stage['memory_mb']:.0f}"
-        line: Line = [(f"{stage['name']:<12}", ""), (f"{stage['state']:<8} ", _STATES[stage["state"]]),
+        line: Line = [(f"{stage['name']:<12}", ""), (f"{stage['state']:<10} ", _STATES.get(stage["state"], WARN)),
                       (f"{cores:>5}{memory:>5}{stage['starts']:>7}", "")]
         if stage["errors"]:
             line.append((f" {stage['errors']} errors", BAD))
@@ -153,41 +209,52 @@ def _rates(snapshot: Mapping[str, Any], trails: Trails, width: int, blocks: str)
 
 
 def _limits(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]:
-    lines = [_heading("LIMITS", "the nearest first")]
+    lines = [_heading("LIMITS", "the nearest first" if snapshot["executor"]["speaks"] else
+                      f"~ {_last_word(snapshot)}")]
     room = max(4, min(20, width - 34))
     for limit in snapshot["limits"]:
         share = limit["share"]
         mood = BAD if share >= 1 else WARN if share >= NEAR else ""
         name = limit["name"].removeprefix("max_") + (f" {limit['symbol']}" if limit["symbol"] else "")
+        if limit["name"] in EXECUTORS and not snapshot["executor"]["speaks"]:
+            name = f"~{name}"
         lines.append([(f"{'!' if share >= NEAR else ' '}{name[:25]:<26}", mood),
                       (bar([share], 1.0, room, blocks[-1]), mood), (f"{share:>5.0%}", mood)])
     return lines
+
+
+#: of the table of symbols, in their order, and how wide each is; and in that in which they are given room
+_COLUMNS = {"bid": 12, "ask": 12, "bps": 8, "age ms": 8, "position": 11, "pnl": 11, "avg cost": 14}
+_NEEDED = ("position", "pnl", "bid", "ask", "age ms", "bps", "avg cost")
 
 
 def _symbols(snapshot: Mapping[str, Any], selected: str, width: int, most: int) -> list[Line]:
     symbols = snapshot["symbols"]
     wide = width >= 100
     title = "SYMBOL" if len(symbols) < most else f"SYMBOL ({len(symbols)})"
-    lines = [_heading(f"  {title:<12}{'bid':>12}{'ask':>12}{'bps':>8}{'age ms':>8}{'position':>11}"
-                      f"{'pnl':>11}" + (f"{'avg cost':>14}" if wide else ""))]
+    names, room = [], width - 14
+    for name in _NEEDED:  # a column that has not room enough for whole numbers is not there
+        if _COLUMNS[name] <= room:
+            names, room = [*names, name], room - _COLUMNS[name]
+    names = [name for name in _COLUMNS if name in names and (wide or name != "avg cost")]
+    lines = [_heading(f"  {title:<12}" + "".join(f"{name:>{_COLUMNS[name]}}" for name in names))]
     at = next((place for place, symbol in enumerate(symbols) if symbol["name"] == selected), 0)
-    room = max(1, most - 1)
-    first = max(0, min(at - room // 2, len(symbols) - room))
-    for symbol in symbols[first:first + room]:
+    rows = max(1, most - 1)
+    first = max(0, min(at - rows // 2, len(symbols) - rows))
+    for symbol in symbols[first:first + rows]:
         known = symbol["unrealised"] is not None
         pnl = symbol["unrealised"] + symbol["realised"] - symbol["fees"] if known else None
         spread = "-" if symbol["spread_bps"] is None else f"{symbol['spread_bps']:.2f}"
         state = "" if symbol["valid"] and not symbol["stale"] else " stale" if symbol["valid"] else " invalid"
+        figures = {"bid": (_price(symbol["bid"]), ""), "ask": (_price(symbol["ask"]), ""), "bps": (spread, ""),
+                   "age ms": (_age(symbol["age_ms"]), WARN if symbol["stale"] else ""),
+                   "position": (f"{symbol['qty']:,.6g}", ""),
+                   "pnl": ("-" if pnl is None else f"{pnl:+,.2f}", BAD if (pnl or 0) < 0 else ""),
+                   "avg cost": (_price(symbol["average_cost"], 8), "")}
         line: Line = [("> " if symbol["name"] == selected else "  ", HEAD),
-                      (f"{symbol['name'][:11]:<12}", HEAD if symbol["name"] == selected else ""),
-                      (f"{_price(symbol['bid']):>12}{_price(symbol['ask']):>12}{spread:>8}", ""),
-                      (f"{_age(symbol['age_ms']):>8}", WARN if symbol["stale"] else ""),
-                      (f"{symbol['qty']:>11,.6g}", ""),
-                      (f"{'-' if pnl is None else f'{pnl:+,.2f}':>11}", BAD if (pnl or 0) < 0 else "")]
-        if wide:
-            line.append((f"{_price(symbol['average_cost'], 8):>14}", ""))
-        line.append((state, BAD))
-        lines.append(line)
+                      (f"{symbol['name'][:11]:<12}", HEAD if symbol["name"] == selected else "")]
+        line += [(f"{figures[name][0]:>{_COLUMNS[name]}}", figures[name][1]) for name in names]
+        lines.append([*line, (state, BAD)])
     return lines
 
 
@@ -199,7 +266,7 @@ def _latency(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]
     most = max((one["p99"] for one in measured.values()), default=0.0)
     room = max(0, width - 34)
     fills = (blocks[-1], "░" if blocks is BLOCKS else "-")
-    lines = [_heading(f"{'LATENCY us':<17}{'p50':>8}{'p99':>8} ")]
+    lines = [_heading(f"{'LATENCY us':<17}{'p50':>8}{'p99':>8} ", _told_by_executor(snapshot, ""))]
     for name, one in measured.items():
         lines.append([(f"{name.replace('_', ' '):<17}{one['p50']:>8,.0f}{one['p99']:>8,.0f} ", ""),
                       (bar([one["p50"], one["p99"]], most, room, fills), GOOD)])
@@ -209,7 +276,7 @@ def _latency(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]
 def _orders(snapshot: Mapping[str, Any], selected: str, width: int) -> list[Line]:
     numbers = snapshot["numbers"]
     lines = [_heading(f"ORDERS{f' {selected}' if selected else ''}",
-                      f"{numbers['working']} working, {numbers['unresolved']} unknown")]
+                      _told_by_executor(snapshot, f"{numbers['working']} working, {numbers['unresolved']} unknown"))]
     for order in reversed(snapshot["orders"]):
         if not selected or order["symbol"] == selected:
             mood = BAD if order["state"] == State.REJECTED else WARN if order["state"] == State.UNKNOWN else ""
@@ -222,7 +289,7 @@ def _orders(snapshot: Mapping[str, Any], selected: str, width: int) -> list[Line
 def _refusals(snapshot: Mapping[str, Any], width: int, height: int) -> list[Line]:
     counts = sorted(snapshot["refusals"].items(), key=lambda item: -item[1])
     latest = list(reversed(snapshot["recent_refusals"]))
-    lines = [_heading("REFUSED", "by reason; latest value/limit")]
+    lines = [_heading("REFUSED", _told_by_executor(snapshot, "by reason; latest value/limit"))]
     lines += [[(f"{reason:<24}{count:>11,}", "")] for reason, count in counts[:max(2, min(8, height // 3))]]
     for one in latest:
         found = "" if one["value"] is None else f" {_figure(one['value'])}/{_figure(one['limit'])} {one['unit']}"

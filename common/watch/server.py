@@ -6,11 +6,12 @@
     GET /stream                        a WebSocket; everything in it is a JSON object a message
 
     we say    hello     {instance, refresh_ms, controls, charts}, first
-              snapshot  what common.watch.snapshot takes, every monitor.refresh_ms
+              snapshot  what common.watch.watched takes, every monitor.refresh_ms
               history   {symbol, mid: [[Unix ns, mid], ...]}, to one who begins to watch a symbol
-              answer    {id, ok, text}: what came of a control
+              answer    {id, ok, text}: what came of a control, and whether a token is the right one
     they say  watch     {symbol}: send its whole book from now on
               rest      nothing more until `watch`: nobody looks
+              token     {id, token}: is it the right one? The answer to a wrong one is slow
               control   {id, do, why, token, confirm}: one of common.watch.controls; `confirm` repeats `do`
 
 One snapshot is taken in a turn and encoded once, however many look; while nobody looks nothing is taken. Who takes
@@ -44,7 +45,7 @@ from common.errors import AlphaError, ResourceError
 from common.telemetry import Telemetry
 from common.watch import controls, health, metrics
 from common.watch.access import PROTOCOL, SECURITY, Access, Denied, Kind, address
-from common.watch.snapshot import Snapshots
+from common.watch.watched import Watched
 from common.wire import Prediction
 
 COUNTERS = ("page_clients", "page_snapshots", "page_skipped", "page_requests", "page_denied", "page_errors")
@@ -64,6 +65,7 @@ _LONGEST_WHY = 200
 _ON_THE_WAY = 128 * 1024  # bytes to a client that does not read: a few snapshots, soon old
 _COLLECT_S = 30.0
 _REFUSED_S = 0.5
+_METHODS = ("GET", "HEAD")
 _log = logging.getLogger("monitor")
 
 
@@ -111,7 +113,7 @@ class _Client:
 
 
 class Server:
-    """`predictions` as `Snapshots` takes them. The constructor binds the port: ResourceError if it is taken. `start`
+    """`predictions` as `Watched` takes them. The constructor binds the port: ResourceError if it is taken. `start`
     begins to serve, `close` ends it; neither waits long, and what goes wrong in between is logged and counted."""
 
     def __init__(self, config: Config, access: Access, telemetry: Telemetry,
@@ -126,7 +128,7 @@ class Server:
         self._charts = chart_library()
         self._files: dict[str, tuple[str, str, bytes]] = {}  # path -> type, tag, compressed
         self._clients: set[_Client] = set()
-        self._snapshots: Snapshots
+        self._snapshots: Watched
         telemetry.set("page_clients", 0)  # whoever looked at the process before this one
 
     @property
@@ -169,7 +171,7 @@ class Server:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._looking, self._acting = asyncio.Event(), asyncio.Lock()
         self._clients.clear()
-        self._snapshots = Snapshots(self._config, self._predictions)
+        self._snapshots = Watched(self._config, self._predictions)
         quiet = logging.getLogger("monitor.websockets")
         quiet.setLevel(logging.CRITICAL)  # of what strangers send; what fails here is logged here
         try:
@@ -263,20 +265,29 @@ class Server:
                 await client.connection.send(_message("history", symbol=client.symbol, mid=mid), text=True)
         elif kind == "rest":
             client.looks = False
+        elif kind == "token":
+            done = await self._refused(said) or controls.Done(True, "the token is right")
+            await client.connection.send(_message("answer", id=said.get("id"), ok=done.ok, text=done.text), text=True)
         elif kind == "control":
             done = await self._control(said)
             await client.connection.send(_message("answer", id=said.get("id"), ok=done.ok, text=done.text), text=True)
 
+    async def _refused(self, said: dict[str, Any]) -> controls.Done | None:
+        """Why who said that may not act; None if they may."""
+        if not self._access.token:
+            return controls.Done(False, "view only: this monitor was started without a token")
+        if self._access.knows(said.get("token")):
+            return None
+        self._telemetry.add("page_denied")
+        _log.warning("a %s was refused: the token is wrong", said["type"])
+        await asyncio.sleep(_REFUSED_S)  # nobody guesses fast
+        return controls.Done(False, "refused: the token is wrong")
+
     async def _control(self, said: dict[str, Any]) -> controls.Done:
         """Do what is asked, by one who has the token and has said twice what it is."""
         what, why = said.get("do"), said.get("why")
-        if not self._access.token:
-            return controls.Done(False, "view only: this monitor was started without a token")
-        if not self._access.knows(said.get("token")):
-            self._telemetry.add("page_denied")
-            _log.warning("a control was refused: the token is wrong")
-            await asyncio.sleep(_REFUSED_S)  # nobody guesses fast
-            return controls.Done(False, "refused: the token is wrong")
+        if refused := await self._refused(said):
+            return refused
         if what not in controls.ACTIONS or said.get("confirm") != what:
             return controls.Done(False, "refused: not confirmed")
         why = why.strip()[:_LONGEST_WHY] if isinstance(why, str) else ""
@@ -300,12 +311,18 @@ class Server:
         """An answer, or None for the WebSocket, which websockets then opens."""
         self._telemetry.add("page_requests")
         try:
-            return await self._route(request)
+            response = await self._route(request)
+            if response is not None and _method(request) == "HEAD":
+                response.body = b""
+            return response
         except Exception:
             self._fail("a request could not be answered")
             return _response(500, b"this should not have happened; the log of the monitor tells more\n")
 
     async def _route(self, request: Request) -> Response | None:
+        if _method(request) not in _METHODS:
+            self._telemetry.add("page_denied")
+            return _response(405, b"this server answers GET\n", more={"Allow": ", ".join(_METHODS)})
         headers, path = request.headers, request.path.partition("?")[0]
         kind = {STREAM: Kind.SOCKET, "/metrics": Kind.DATA, "/healthz": Kind.DATA, "/readyz": Kind.DATA}.get(
             path, Kind.PAGE)
@@ -381,6 +398,10 @@ def _packed(source: Path, kind: str) -> tuple[str, str, bytes]:
 
 def _message(kind: str, **fields: Any) -> bytes:
     return orjson.dumps({"type": kind, **fields})
+
+
+def _method(request: Request) -> str:
+    return getattr(request, "method", _METHODS[0])  # websockets before 16 lets nothing but GET come so far
 
 
 def _subprotocol(connection: ServerConnection, offered: Any) -> str | None:

@@ -9,9 +9,14 @@ pipeline.
     at_ns           Unix ns; every other `_ns` too
     instance        and `gateway`, `venue`, as the stages tell; "" before
     state           {state, why, armed, halted, reducing, flattening, reconciled, switch}: the executor's word for what
-                    it does, ABSENT or SILENT where nobody says it; `switch`: {halt, reduction}, who and why
+                    it does (FLATTENING where what it reduces is all of it), ABSENT or SILENT where nobody says it, and
+                    `why` what it said last; `switch`: {halt, reduction}, who and why
+    executor        {speaks, heard_ns}: whether the executor is there and gives signs of life, and when it last gave one
+                    (None: never). Where it does not speak, all that is its own is its last word: `numbers`, but for
+                    frames to invalid, `latency_us`, refusals, and the limits on exposure, loss, drawdown and orders
+    missing         the stages that the configuration wants and that have no process, in the order of a tick
     stages          [{name, state, pid, starts, errors, age_s, waiting_for, note, cpu, memory_mb}], in the order of a
-                    tick; `state` is ready, waiting, silent (no sign of life for two seconds) or gone; `cpu` in cores
+                    tick; `state` is ready, waiting, connecting, silent or gone (Overview.standing); `cpu` in cores
     numbers         Overview.numbers, and `day_loss`, `drawdown`, `exposure`, `working`, `unresolved`
     rates           per second, of those numbers that only grow, over the last `rates_s`
     latency_us      {station: {now, all}}, each p50, p99, p999, count; `now` over the last `latency_s`
@@ -46,18 +51,21 @@ from common.overview import Overview, StageState
 from common.positions import MONEY, Position
 from common.ring import Books
 from common.telemetry import Telemetry, quantiles
+from common.watch import health
 from common.watch.trades import Trades
 from common.wire import Prediction
 
 PATH = ("exchange", "ingest", "feature", "inference", "executor", "monitor")  #: stages, as a tick meets them
 GROWING = ("frames", "ticks", "rows", "dispatched", "skipped", "predictions", "invalid", "superseded", "decisions",
            "orders", "fills", "gaps", "malformed")
+#: limits that are measured by what the executor tells
+EXECUTORS = frozenset(("max_gross_notional", "max_daily_loss", "max_drawdown", "max_open_orders", "max_orders_per_s"))
 _RATES_S, _LATENCY_S = 1.0, 5.0
 _LOOK_S = 0.5  # between two looks for stages, rings and a journal that are new
 _TOTAL_S = 1.0  # between two readings of the latency since the start
 _NEAREST = 12  # limits that are told
 _REFUSED = 40  # refusals that are told one by one
-_SILENT_S = 2.0
+_SPEECHLESS = ("silent", "gone", "absent")
 
 
 class _Sample(NamedTuple):
@@ -77,6 +85,7 @@ class Snapshots:
         self._state_dir = config.state_dir
         self._words: dict[str, dict[str, Any]] = {}  # what each stage told
         self._states: dict[str, StageState] = {}
+        self._standings: dict[str, str] = {}
         self._cores: dict[str, tuple[int, float, float, float]] = {}  # pid, when, processor seconds, cores since before
         self._predictions = predictions if predictions is not None else {}
         self._books: Books | None = None
@@ -103,12 +112,17 @@ class Snapshots:
         if now >= self._next_total:
             self._next_total, self._totals = now + _TOTAL_S, overview.latency_us()
         symbols = self._symbols(positions, depth)
-        executor = overview.stages.get("executor")
+        executor, heard_ns = overview.stages.get("executor"), None
         words = executor.told() if executor else {}  # what bears on trading is never older than this snapshot
+        if executor:
+            heard_ns = time.time_ns() - round(overview.age_s("executor") * 1e9)
         return {
             "at_ns": time.time_ns(), "instance": self._own.instance.name,
             "gateway": words.get("gateway", ""), "venue": self._words.get("ingest", {}).get("venue", ""),
-            "state": self._state(words), "stages": self._stages(), "numbers": numbers, "rates": rates,
+            "state": self._state(words), "executor": {
+                "speaks": self._standing("executor") not in _SPEECHLESS, "heard_ns": heard_ns},
+            "missing": [name for name in health.expected(self._config) if self._standing(name) in ("gone", "absent")],
+            "stages": self._stages(), "numbers": numbers, "rates": rates,
             "rates_s": rates_s, "latency_s": latency_s,
             "latency_us": {name: {"now": latency_now.get(name, _NOTHING), "all": whole}
                            for name, whole in self._totals.items()},
@@ -165,6 +179,7 @@ class Snapshots:
         self.overview.refresh()
         self._words = {name: telemetry.told() for name, telemetry in self.overview.stages.items()}
         self._states = self.overview.states()
+        self._standings = {name: self.overview.standing(name) for name in self.overview.stages}
         self._weigh()
         try:
             self._books = self.overview.books()
@@ -218,11 +233,12 @@ class Snapshots:
     def _state(self, words: dict[str, Any]) -> dict[str, Any]:
         overview = self.overview
         state, why = words.get("state") or "STARTING", words.get("why") or words.get("waiting_for", "")
-        here = self._standing("executor")
-        if here in ("silent", "gone"):
+        here, mode = self._standing("executor"), overview.get("executor", "reducing")
+        if state == "REDUCING" and mode == risk.FLATTENING:
+            state = "FLATTENING"
+        if here in _SPEECHLESS:
             said = f"last it said {state}" + (f": {why}" if why else "")
             state, why = ("SILENT", said) if here == "silent" else ("ABSENT", said if words else "no executor runs")
-        mode = overview.get("executor", "reducing")
         halt = reduction = None
         if killswitch.present(self._state_dir / killswitch.FILE):
             halt = killswitch.state(self._state_dir)
@@ -234,12 +250,8 @@ class Snapshots:
                 "switch": {"halt": halt and halt._asdict(), "reduction": reduction and reduction._asdict()}}
 
     def _standing(self, name: str) -> str:
-        state = self._states.get(name)
-        if state is None or state.usage is None or self.overview.stages[name].block.retired:
-            return "gone"
-        if self.overview.age_s(name) > _SILENT_S:
-            return "silent"
-        return "ready" if self.overview.stages[name].get("ready") else "waiting"
+        """As of the last look."""
+        return self._standings.get(name, "absent")
 
     def _weigh(self) -> None:
         """The cores that each process used since the last look."""

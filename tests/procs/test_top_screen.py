@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import json
 import time
 
 import pytest
 
 from common import config as settings
 from common import killswitch
+from common.alerts import Alert
 from common.ring import Books
+from common.risk import FLATTENING
 from common.telemetry import Telemetry
-from common.watch.snapshot import Snapshots
+from common.watch.watched import Watched
 from procs.executor import COUNTERS, TIMERS
 from procs.top_screen import Confirm, Help, Picture, Top
 from tests.ticks import write_ticks
@@ -45,7 +48,7 @@ def drive(instance, tmp_path, run_dir):
                 await steps(app, pilot, executor, config.state_dir)
 
         with standing(instance, tmp_path, run_dir) as (config, executor):
-            watched = Snapshots(config)
+            watched = Watched(config)
             try:
                 asyncio.run(run(config, executor, watched))
             finally:
@@ -167,6 +170,49 @@ def test_reduce_once_confirmed_lets_only_what_shrinks_leave(drive):
         assert not killswitch.reduction(folder).flatten and killswitch.state(folder) is None
 
     drive(steps)
+
+
+def test_flatten_once_confirmed_leaves_every_position(drive):
+    async def steps(app, pilot, executor, folder):
+        await pilot.press("f")
+        assert isinstance(app.screen, Confirm) and killswitch.reduction(folder) is None
+        await pilot.press("y")
+        await until(pilot, lambda: killswitch.reduction(folder))
+        assert killswitch.reduction(folder).flatten and killswitch.state(folder) is None
+        executor.set("heartbeat_ns", time.monotonic_ns())
+        executor.set("reducing", FLATTENING)
+        executor.tell({"state": "REDUCING", "why": "by hand, in alpha top (by quant)"})
+        app.look()
+        assert "FLATTENING  by hand, in alpha top" in shown(app)
+
+    drive(steps)
+
+
+@pytest.mark.parametrize("key", ["h", "r", "f"])
+def test_in_the_smallest_terminal_a_question_keeps_its_keys(drive, key):
+    async def steps(app, pilot, executor, folder):
+        await pilot.press(key)
+        await pilot.pause()
+        lines = ["".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()]
+        assert any("y yes" in line and "n no" in line for line in lines), lines
+        assert any("?" in line for line in lines), lines
+
+    drive(steps, (20, 5))
+
+
+def test_what_is_firing_is_on_the_screen(drive):
+    async def steps(app, pilot, executor, folder):
+        alert = Alert("stage-silent", "executor", "firing", "critical", 1, 1, "gave no sign of life", None, None, "")
+        (folder / "alerts.json").write_text(json.dumps({"firing": [alert._asdict()], "sinks": {}}))
+        monitor = Telemetry.create(app._config.instance.name, "monitor", ("received",))
+        monitor.set("ready", 1)
+        monitor.set("heartbeat_ns", time.monotonic_ns())
+        app._watched._next_look = app._watched._next_read = 0.0
+        app.look()
+        monitor.close()
+        assert "CRITICAL since" in shown(app) and "stage-silent executor: gave no sign of life" in shown(app)
+
+    drive(steps, (160, 50))
 
 
 def test_q_ends_it(drive):

@@ -40,7 +40,9 @@ def snapshot(symbols: int = 4, stages: int = 7) -> dict:
         "orders": [{"id": "1", "at_ns": 1_700_000_000_000_000_000, "symbol": f"S{place % 2}", "side": "BUY",
                     "price": 64_000.0, "qty": 0.5, "filled": 0.25, "state": "partly filled", "reason": ""}
                    for place in range(10)],
-        "fills": [], "journal": {"path": "", "error": ""},
+        "fills": [], "journal": {"path": "", "error": ""}, "missing": [],
+        "executor": {"speaks": True, "heard_ns": 1_700_000_000_000_000_000},
+        "alerts": {"wanted": True, "watched": True, "firing": [], "former": []},
     }
 
 
@@ -80,7 +82,7 @@ def test_figures_stand_as_the_snapshot_has_them():
     for word in ("64,000.5", "64,001", "-0.25", "-4.00", "63,999.123", "0.08",
                  "26,500/25,000 quote",
                  "2 working, 1 unknown", "0.25/0.5 @ 64,000 partly filled",
-                 "inference-3 ready     0.25  170"):
+                 "inference-3 ready       0.25  170"):
         assert word in shown, word
     assert "100     900" in shown and "STATE_HALTED" in shown
     told["latency_us"]["ingest"]["now"]["count"] = 0  # nothing lately: of the whole life
@@ -106,6 +108,54 @@ def test_a_switch_that_nobody_has_obeyed_yet_is_told():
     told["state"] = copy.deepcopy(told["state"])
     told["state"]["switch"]["halt"] = {"who": "me", "when_ns": 1, "why": "looks wrong"}
     assert "the kill switch is set by me: looks wrong" in text(told)
+
+
+def test_what_a_silent_executor_said_last_is_marked():
+    told = snapshot()
+    assert "last word" not in text(told) + brief(told)
+    told["executor"] = {"speaks": False, "heard_ns": 1_700_000_000_000_000_000}
+    shown = text(told, 160)
+    assert "pnl -4.00 (the executor's last word, 22:13:20)" in shown and "~gross_notional" in shown
+    for heading in ("LIMITS", "LATENCY us", "REFUSED", "ORDERS"):
+        line = next(line for line in shown.splitlines() if heading in line)
+        assert "the executor's last word, 22:13:20" in line.partition(heading)[2], heading
+    assert "pnl -4.00 (the executor's last word, 22:13:20)" in brief(told)
+
+
+def test_stages_that_do_not_run_and_a_journal_that_cannot_be_read_are_told():
+    told = snapshot()
+    told |= {"missing": ["feature", "inference-9"], "journal": {"path": "p", "error": "the journal is damaged"}}
+    for shown in (text(told), brief(told)):
+        assert "not running: feature, inference-9" in shown and "the journal is damaged" in shown
+    told |= {"missing": ["inference-0"], "stages": [dict(STAGE)]}
+    assert "no worker runs: nothing is predicted" in text(told) and "not running" not in text(told)
+    told["stages"] = [dict(STAGE, state="gone")]
+    assert "no worker runs" not in text(told), "nothing runs at all"
+
+
+def test_what_is_firing_is_told_and_what_is_too_much_is_counted():
+    told = snapshot()
+    alert = {"name": "book", "subject": "S1", "severity": "critical", "what": "no valid book for 12 s", "remedy": "",
+             "since_ns": 1_700_000_000_000_000_000}
+    told["alerts"] |= {"firing": [alert, alert | {"severity": "warning"}]}
+    shown = text(told)
+    assert "CRITICAL since 22:13:20 book S1: no valid book for 12 s" in shown and "WARNING  since" in shown
+    assert "CRITICAL book S1" in brief(told)
+    told["alerts"]["firing"] = [alert] * 12
+    assert "8 more are firing" in text(told)
+    told["alerts"] = {"wanted": True, "watched": False, "firing": [], "former": [alert]}
+    shown = text(told)
+    assert "no monitor runs: nobody looks for alerts" in shown and "1 told before and not known now" in shown
+    told["alerts"] = {"wanted": False, "watched": False, "firing": [], "former": []}
+    assert "monitor" not in text(told)
+
+
+@given(st.integers(14, 130))
+@settings(max_examples=60, deadline=None)
+def test_a_number_is_there_whole_or_not_at_all(width):
+    line = next(line for line in text(snapshot(), width, 60).splitlines() if line.startswith("  S0"))
+    assert set(line.split()) <= {"S0", "64,000.5", "64,001", "0.08", "12", "-0.25", "-4.00", "63,999.123"}
+    assert width < 26 or "-0.25" in line
 
 
 def test_the_symbol_chosen_is_seen_among_many_and_its_orders_alone():

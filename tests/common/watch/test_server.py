@@ -53,10 +53,10 @@ def start(config):
         server.close()
 
 
-def get(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+def get(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
-        connection.request("GET", path, headers=headers)
+        connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
     finally:
@@ -111,6 +111,21 @@ def test_what_is_not_in_the_table_is_not_there(start, path):
     server, _ = start()
     status, headers, body = get(server, path)
     assert status == 404 and body == b"there is no such page\n" and headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+@pytest.mark.parametrize("path", ["/", "/stream", "/metrics", "/nothing"])
+def test_there_is_nothing_to_do_but_to_get(start, method, path):
+    server, telemetry = start()
+    status, headers, _ = get(server, path, method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD") and telemetry.get("page_denied") == 1
+    assert SECURITY.items() <= headers.items()
+
+
+def test_a_head_is_the_answer_without_its_body(start):
+    server, _ = start()
+    status, headers, body = get(server, "/", "HEAD")
+    assert (status, body) == (200, b"") and int(headers["Content-Length"]) == FILES["/"][0].stat().st_size
 
 
 def test_figures_and_health_are_told_and_never_kept(start, config):
@@ -252,10 +267,28 @@ def test_a_control_takes_the_token_and_its_confirmation(start, config, monkeypat
     assert killswitch.state(config.state_dir) is None
 
 
+def test_a_token_is_right_or_wrong_and_the_answer_to_a_wrong_one_is_slow(start, monkeypatch):
+    waited = []
+
+    async def sleep(seconds: float, real=asyncio.sleep) -> None:
+        waited.append(seconds)
+        await real(0)
+
+    server, telemetry = start()
+    monkeypatch.setattr(served.asyncio, "sleep", sleep)
+    assert ask(server, type="token", token=TOKEN)["ok"] and served._REFUSED_S not in waited
+    for wrong in (TOKEN[:-1], "", None, [TOKEN]):
+        answer = ask(server, type="token", token=wrong)
+        assert answer == {"type": "answer", "id": 7, "ok": False, "text": "refused: the token is wrong"}
+    assert waited.count(served._REFUSED_S) == telemetry.get("page_denied") == 4
+
+
 def test_without_a_token_there_is_nothing_but_to_look(start, config):
     server, _ = start("")
     for token in ("", None, "x"):
         assert "view only" in ask(server, do="halt", confirm="halt", token=token)["text"]
+        told = ask(server, type="token", token=token)
+        assert not told["ok"] and "view only" in told["text"]
     assert killswitch.state(config.state_dir) is None
 
 
@@ -288,7 +321,7 @@ def test_garbage_instead_of_http_is_no_error_of_ours(start):
 
 def test_a_snapshot_that_fails_is_counted_and_the_next_comes(start, monkeypatch):
     server, telemetry = start()
-    real, failing = served.Snapshots.take, [3]
+    real, failing = served.Watched.take, [3]
 
     def take(self, depth):
         if failing[0]:
@@ -296,7 +329,7 @@ def test_a_snapshot_that_fails_is_counted_and_the_next_comes(start, monkeypatch)
             raise RuntimeError("a test")
         return real(self, depth)
 
-    monkeypatch.setattr(served.Snapshots, "take", take)
+    monkeypatch.setattr(served.Watched, "take", take)
 
     async def look():
         async with stream(server) as connection:

@@ -8,13 +8,14 @@ import orjson
 import pytest
 
 from common import config as settings
-from common import killswitch
+from common import killswitch, risk
 from common.explain import _in_units
 from common.fixed import SCALE
 from common.journal import Journal, Reader, located
 from common.orders import BUY, Order, State
 from common.ring import Books
 from common.telemetry import Telemetry
+from common.watch import health
 from common.watch.snapshot import _KEYS, GROWING, Snapshots, _refusal
 from common.wire import Prediction
 from procs.executor import COUNTERS, TIMERS
@@ -160,6 +161,34 @@ def test_a_stage_that_is_silent_stopped_or_gone_never_looks_ready(config):
         assert named(taken(watched)["stages"], "inference-9")["state"] == "gone"
     told = taken(watched)
     assert {one["state"] for one in told["stages"]} == {"gone"} and told["state"]["state"] == "ABSENT"
+
+
+def test_what_a_silent_executor_said_last_is_told_as_that_and_flattening_has_one_name(config):
+    watched = Snapshots(config)
+    assert taken(watched)["executor"] == {"speaks": False, "heard_ns": None}
+    with stage(config, "executor", COUNTERS, TIMERS, state="REDUCING", why="wind down") as executor:
+        assert taken(watched)["state"]["state"] == "REDUCING"
+        executor.set("reducing", risk.FLATTENING)
+        told = taken(watched)
+        assert told["state"]["state"] == "FLATTENING" and told["executor"]["speaks"]
+        assert 0 <= told["at_ns"] - told["executor"]["heard_ns"] < 60e9
+        executor.set("heartbeat_ns", time.monotonic_ns() - 100_000_000_000)
+        told = taken(watched)
+        assert told["state"] | {"state": "SILENT", "why": "last it said FLATTENING: wind down"} == told["state"]
+        assert not told["executor"]["speaks"] and told["at_ns"] - told["executor"]["heard_ns"] >= 100e9
+    told = taken(watched)
+    assert (told["state"]["state"], told["executor"]["speaks"]) == ("ABSENT", False)
+
+
+def test_stages_that_are_wanted_and_have_no_process_are_missing(config):
+    watched, wanted = Snapshots(config), list(health.expected(config))
+    assert taken(watched)["missing"] == wanted and "inference-0" in wanted
+    with stage(config, "inference-0", ("predictions",), ("inference",)) as worker:
+        assert taken(watched)["missing"] == [name for name in wanted if name != "inference-0"]
+        worker.set("heartbeat_ns", time.monotonic_ns() - 3_000_000_000)
+        assert "inference-0" not in taken(watched)["missing"], "it hangs, and its process is there"
+        worker.set("pid", _ended())
+        assert taken(watched)["missing"] == wanted
 
 
 def test_rings_and_journals_that_begin_anew_are_followed(config, tmp_path):
