@@ -4,7 +4,7 @@
     submit      POST   /fapi/v1/order        /api/v3/order                     newClientOrderId is ours
     query       GET    /fapi/v1/order        /api/v3/order                     by origClientOrderId
     cancel      DELETE /fapi/v1/order        /api/v3/order                     by origClientOrderId
-    fills       GET    /fapi/v1/userTrades   /api/v3/myTrades                  by order id
+    fills       GET    /fapi/v1/userTrades   /api/v3/myTrades                  by order id, in pages by fromId
     portfolio   GET    /fapi/v3/positionRisk /api/v3/account, then the prices of what is held
     filters     GET    /fapi/v1/exchangeInfo /api/v3/exchangeInfo
     time        GET    /fapi/v1/time         /api/v3/time                      (common.gateways.binance_clock)
@@ -14,9 +14,10 @@
     200                          the order as it stands
     4xx with a code              refused: it has no effect (-2010, -1013, -1021 and the like)
     401, 403, 404, 413, 418, 429 refused, code or not: it came no further than the door
-    408, 409, other 4xx, 5xx     unknown; also -1000, -1001, -1006 and -1007 under whatever status
+    -1008 on usd-m               refused, under 503 too: documented there as a failure for certain
+    408, 409, other 4xx, 5xx     unknown, other codes or not; also -1000, -1001, -1006 and -1007 under whatever status
     -4116, or "duplicate"        unknown: an order of this client id is there, and has to be asked for
-    429, 418, 403, -1003, -1008, -1015   refused; come back after Retry-After
+    429, 418, 403, and -1003, -1008, -1015 under whatever status   besides: come back after Retry-After
     none, nothing left           refused by ourselves: it never left; and a pause, since the venue is not there
     none otherwise               unknown
 
@@ -32,21 +33,25 @@ harm. A client id is sent once in the life of a gateway: Binance takes one anew 
 it is looked up instead. `recvWindow` is the time after which an answer is not waited for any longer: what arrives later
 than that is refused (-1021), and does not trade behind our back.
 
-A fee in the quote asset is taken as told; one in the base asset at the price of its fill, and the position becomes
-smaller by it, as the balance does (`Filled.base_fee`); one in any other, such as BNB, is not valued exactly: the
-standard rate of a taker stands for it, which is at least what was paid. Fees are rounded up to 1e-8.
+What a fee is worth in the quote asset is told by common.gateways.binance_fills. It takes the filters, where the assets
+of a symbol are named: new orders, requests for fills and the user stream wait for them, cancels and queries do not.
+
+The stream tells of all orders of the account. Of symbols that are not ours, what others do is passed over; of ours
+their fills are told, since they move what is held. But neither is anything asked for on their behalf, nor waited for.
 
 While orders of ours rest on usd-m, a dead man's timer runs there (countdownCancelAll), and is wound up again every
 third of COUNTDOWN: if this process hangs or is gone, the venue cancels all open orders of those symbols, whosever they
 are. It is stopped once none of ours has rested for as long. Spot has no such timer.
 
-After a 429, 418 or 403 nothing is asked for that the caller has not asked for, until the venue's time is over.
+After a 429, 418 or 403, until the venue's time is over, nothing is asked for that the caller has not asked for or that
+his answer takes (the fills of an order, the prices of what is held), and no user stream is opened or its key renewed.
 
 Requests are stamped by the venue's clock, which is measured. What has to be signed waits until that is known, at the
 start and after a time was refused (-1021); an order not beyond its own time.
 
-The account must be in one-way mode on usd-m. Spot sells only what it has. The portfolio is asked for once clock and
-filters are known and the stream is open, so nothing trades before.
+The account must be in one-way mode on usd-m. Spot sells only what it has, and its positions are the balances of the
+base assets: symbols that share one, or where one's is paid for another, are refused. The portfolio is asked for once
+clock and filters are known and the stream is open, so nothing trades before.
 """
 
 import select
@@ -161,7 +166,8 @@ class Binance:
                  symbols: tuple[str, ...], known: Mapping[str, Filters], timeout_s: float, clock) -> None:
         self.name, self._venue, self._clock = venue.name, venue, clock
         self._orders, self._spare, self._credentials = orders, spare, credentials
-        self._symbols, self._timeout_ns = symbols, int(timeout_s * 1e9)
+        self._traded = self._symbols = symbols
+        self._timeout_ns = int(timeout_s * 1e9)
         self._window_ms = min(int(timeout_s * 1000), MAX_WINDOW_MS)
         self._filters, self._filters_known, self._filters_ns = dict(known), False, 0
         self._filters_error = "they have not been asked for yet"
@@ -193,7 +199,7 @@ class Binance:
         Raises ConfigError for symbols that cannot be traded together, as far as their names show it: who only looks
         is not hindered."""
         if self._venue is SPOT:
-            named = {symbol: Filters(*pair) for symbol in self._symbols if any(pair := assets(symbol))}
+            named = {symbol: Filters(*pair) for symbol in self._traded if any(pair := assets(symbol))}
             if not self._observes and (clash := filters.clash(named)):
                 raise ConfigError("balances do not tell the positions of these symbols apart", where=clash,
                                   remedy="leave one out of market.symbols, with nothing held of it")
@@ -444,7 +450,8 @@ class Binance:
             self._openings = self._stream.openings
         while self._missed and self._asks_few:
             followed = self._missed.pop(0)
-            self._query(followed.client_id, followed.symbol, None)
+            if not followed.over:
+                self._query(followed.client_id, followed.symbol, None)
         for followed in list(self._unsettled.values()):
             if 0 < followed.ask_ns <= now:
                 followed.ask_ns = 0  # until this is answered

@@ -2,7 +2,8 @@
 
     /api/trade/...                       422, {"error": {"code": "NO_ORDERS", ...}}
     /fapi/..., /dapi/..., /api/v3/...    400, {"code": ..., "msg": ...}: -2010 for a new order, -2013 and -2011 for one
-                                         that is asked for or cancelled, -2015 for anything else of an account
+                                         that is asked for or cancelled, -2015 for anything else of an account, and
+                                         for exchangeInfo, which who trades waits for
     time, of these                       what time it is: without it nothing can be signed
 
 All of them are refusals for good: an order has had no effect, and its sender may count it as rejected.
@@ -16,7 +17,7 @@ WORDS = 'a recording takes no orders: set executor.gateway = "paper"'
 _BINANCE = ("/fapi/", "/dapi/", "/api/v3/")
 _ORDER = {"POST": -2010, "GET": -2013, "DELETE": -2011}
 _ACCOUNT = frozenset({"account", "balance", "positionRisk", "openOrders", "allOrders", "allOpenOrders", "userTrades",
-                      "myTrades", "listenKey", "countdownCancelAll", "leverage", "marginType"})
+                      "myTrades", "listenKey", "countdownCancelAll", "leverage", "marginType", "exchangeInfo"})
 
 
 def answered(call: HttpCall) -> bool:

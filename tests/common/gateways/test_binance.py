@@ -577,6 +577,17 @@ def test_fills_and_new_orders_wait_until_the_assets_of_the_symbols_are_known(tmp
         assert [event.base_fee for event in events if type(event) is Filled] == [fill.base_fee] * 2
 
 
+def test_an_order_can_be_cancelled_before_the_filters_are_known(tmp_path, make, name):
+    with still(tmp_path, name, symbols=(SYMBOL, "ETHUSDT"), kind=Slow) as venue:
+        first = make(name, venue.url)
+        first.submit(RESTS)
+        [acked] = heard(first, Acked)
+        venue.call(lambda mode: setattr(mode, "fails", True))
+        again = make(name, venue.url, ready=False)
+        again.cancel(RESTS, acked.venue_id)
+        assert heard(again, Ended)[-1].state is State.CANCELLED and not again._filters_known
+
+
 def test_fills_that_cannot_be_valued_in_time_are_no_answer(tmp_path, make, name):
     with still(tmp_path, name, symbols=(SYMBOL, "ETHUSDT"), kind=Slow) as venue:
         first = make(name, venue.url)

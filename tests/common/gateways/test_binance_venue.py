@@ -6,6 +6,7 @@ from common.clock import SystemClock
 from common.config import Config, Executor, Market
 from common.errors import ConfigError
 from common.gateways import binance, binance_venue, is_live
+from common.positions import Position
 
 SYMBOL = "BTCUSDT"
 
@@ -36,13 +37,14 @@ def test_a_name_shows_its_assets_where_it_ends_with_a_well_known_one(symbol, bot
 
 
 def test_symbols_that_cannot_be_traded_together_on_spot_are_refused_at_the_start():
-    def start(venue: str, *symbols: str, looks: bool = False) -> None:
+    def start(venue: str, *symbols: str, looks: bool = False, held: tuple[str, ...] = ()) -> None:
         config = Config(executor=Executor(gateway=venue, base_url="http://127.0.0.1:1"), market=Market(symbols=symbols))
         gateway = binance.create(config, SystemClock(), {})
         try:
             if looks:
                 gateway.observe()
-            gateway.restore({})
+            for _ in range(2):
+                gateway.restore({symbol: Position(1, 1) for symbol in held})
         finally:
             gateway.close()
 
@@ -52,3 +54,4 @@ def test_symbols_that_cannot_be_traded_together_on_spot_are_refused_at_the_start
         start("binance-usdm", *symbols)
         start("binance-spot", *symbols, looks=True)
     start("binance-spot", "BTCUSDT", "ETHUSDT", "ODD", "ODDER")
+    start("binance-spot", "BTCUSDT", held=("BTCUSDC",))  # which is said where it can be mended

@@ -33,7 +33,7 @@ def served(request, serving, tmp_path):
 @pytest.mark.parametrize("method, path, status, code", [
     ("POST", "/fapi/v1/order?x=1", 400, -2010), ("POST", "/api/v3/order", 400, -2010),
     ("GET", "/api/v3/order", 400, -2013), ("DELETE", "/fapi/v1/order", 400, -2011),
-    ("GET", "/fapi/v3/positionRisk", 400, -2015),
+    ("GET", "/fapi/v3/positionRisk", 400, -2015), ("GET", "/fapi/v1/exchangeInfo?x=1", 400, -2015),
     ("GET", "/api/v3/account", 400, -2015), ("POST", "/fapi/v1/listenKey", 400, -2015)])
 def test_the_refusal_is_in_the_form_of_binance(served, method, path, status, code):
     answer = served.http(method, path)
@@ -46,7 +46,7 @@ def test_the_refusal_is_in_the_form_of_vectrade_and_what_is_no_business_of_an_ac
         assert (answer.status, answer.json["error"]["code"]) == (422, "NO_ORDERS")
         assert answer.json["error"]["message"] == WORDS
     assert served.http("GET", "/api/v3/time").json["serverTime"] > 0
-    assert served.http("GET", "/fapi/v1/exchangeInfo").status == 404 and served.http("GET", "/order").status == 404
+    assert served.http("GET", "/fapi/v1/ticker/price").status == 404 and served.http("GET", "/order").status == 404
 
 
 @pytest.mark.parametrize("name", ["vectrade", "binance-usdm", "binance-spot"])
@@ -61,4 +61,6 @@ def test_an_order_is_rejected_for_good_and_nothing_is_held(served, name):
     gateway.close()
     [ended] = [event for event in events if type(event) is Ended]
     assert (ended.state, ended.filled) == (State.REJECTED, 0) and WORDS in ended.reason
+    [nothing] = [event for event in events if type(event) is NoPortfolio]
+    assert WORDS in nothing.reason
     assert name != "vectrade" or [type(event) for event in events].count(Unanswered) == 1
