@@ -9,6 +9,7 @@ end, then in each that came after. The first ingest is `ingest-0` there, and `in
 
 import heapq
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,10 +26,12 @@ def stage_of(path: Path) -> str:
 
 
 def found(state_dir: Path, stages: Sequence[str] = ()) -> dict[str, Path]:
-    """The file that is written now, of each stage; of those named `stages`, "inference" being every worker."""
+    """The file that is written now, of each stage; of those named `stages`, "inference" being every worker. The first
+    ingest may be named as its file is, too."""
+    named = {stage_of(Path(f"{name}.log")) for name in stages}
     files = {stage_of(path): path for path in sorted((state_dir / FOLDER).glob("*.log"))}
     return {name: path for name, path in files.items()
-            if not stages or name in stages or name.partition("-")[0] in stages}
+            if not stages or name in named or name.partition("-")[0] in stages}
 
 
 def rotated(path: Path) -> list[Path]:
@@ -71,7 +74,8 @@ def history(files: dict[str, Path], until: dict[str, Place | None] | None = None
                         break
                     yield from dated.event(line)
             if last:
-                return
+                break
+        yield from dated.rest(path)
 
     # By the time of each file's own order: a clock that was set back does not turn the lines of one stage around.
     return heapq.merge(*(_rising(told(stage, path)) for stage, path in files.items()), key=lambda event: event.at_ns)
@@ -85,18 +89,36 @@ def _rising(events: Iterator[Event]) -> Iterator[Event]:
 
 
 class _Dated:
-    """Lines of one stage, each with a time: those that say none go with the one before."""
+    """Lines of one stage, each with a time: those that say none go with the one before, the first with the one that
+    follows; of a follower, which waits for none, with the time at which they are read."""
 
-    def __init__(self, stage: str) -> None:
-        self._stage, self._last_ns = stage, 0
+    def __init__(self, stage: str, waits: bool = True) -> None:
+        self._stage, self._waits, self._last_ns = stage, waits, 0
+        self._undated: list[Event] = []
 
     def event(self, line: bytes) -> Iterator[Event]:
         text = line.decode(errors="replace")
         if text.strip():
             event = parse(text, self._stage)
-            if event.at_ns:
-                self._last_ns = event.at_ns
+            if not event.at_ns and not self._last_ns and self._waits:
+                self._undated.append(event)
+                return
+            self._last_ns = event.at_ns or self._last_ns or time.time_ns()
+            yield from self._with(self._last_ns)
             yield event._replace(at_ns=self._last_ns)
+
+    def rest(self, path: Path) -> Iterator[Event]:
+        """What no line had a time for: it was there when the file was last written."""
+        if self._undated:
+            try:
+                at_ns = path.stat().st_mtime_ns
+            except OSError:
+                at_ns = time.time_ns()
+            yield from self._with(at_ns)
+
+    def _with(self, at_ns: int) -> Iterator[Event]:
+        undated, self._undated = self._undated, []
+        return (event._replace(at_ns=at_ns) for event in undated)
 
 
 class Follower:
@@ -104,7 +126,7 @@ class Follower:
     restarts and a file that does not exist yet."""
 
     def __init__(self, stage: str, path: Path, whole: bool = False) -> None:
-        self._path, self._dated = path, _Dated(stage)
+        self._path, self._dated = path, _Dated(stage, waits=False)
         self._file = None
         self._rest = b""
         if not whole:

@@ -16,7 +16,7 @@ As text, which is what a terminal shows:
     2026-12-01T08:15:30.123 WARNING executor halted: by hand (by me)
 
 in local time, with fields as NAME=value behind the event. Both are read, and supervisord's own lines, and whatever else
-a process may have written to its standard error: that has the time of what stands before it.
+a process may have written to its standard error: that has the time of what stands before it, or else after it.
 """
 
 import json
@@ -35,7 +35,7 @@ _SHORT = {"BLAT": "debug", "TRAC": "debug", "DEBG": "debug", "WARN": "warning", 
 
 
 class Event(NamedTuple):
-    """`at_ns` is Unix ns, 0 where a line does not say; then it goes with the one before it."""
+    """`at_ns` is Unix ns, 0 where a line does not say; then it goes with its neighbour."""
 
     at_ns: int
     level: str

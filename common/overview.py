@@ -165,7 +165,8 @@ class Overview:
         """p50, p99 and p999 per station in microseconds, and the count behind them."""
         found = {}
         for name, buckets in self.histograms().items():
-            measured = quantiles(buckets - since[name] if since and name in since else buckets)
+            lately = buckets - since[name] if since and name in since else buckets
+            measured = quantiles(buckets if (lately < 0).any() else lately)  # an executor that began anew
             found[name] = {key: value if key == "count" else value / 1000 for key, value in measured.items()}
         return found
 

@@ -12,11 +12,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from common import log, placement
 from common.config import Config, tell
-from common.errors import AlphaError
+from common.errors import AlphaError, ResourceError
 from common.links import Network
 from common.locks import lock_file, private_folder, stage_lock
 from common.log import SUPERVISED
@@ -63,9 +64,9 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopping.append(received))
     os.umask(0o077)
-    private_folder(config.run_dir)
+    own_folder(config.run_dir)
     if supervised:  # supervisord makes the log files, and sets no umask of its own in the foreground
-        private_folder(config.state_dir / "log")
+        own_folder(config.state_dir / "log")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock_file(stage_lock(config.run_dir, name), f"stage {name}"))
         placement.pin(core or name, config.placement)
@@ -158,6 +159,15 @@ def _loop(stage: Stage, network: Network, telemetry: Telemetry, stopping: list[i
                 last_collection = now
                 gc.collect(0)
                 log.tend()
+
+
+def own_folder(folder: Path) -> None:
+    """Make `folder` for this user alone, or make sure that it is; raises ResourceError where it cannot be."""
+    try:
+        private_folder(folder)
+    except OSError as error:
+        raise ResourceError("a folder cannot be made", where=f"{error.filename or folder}: {error.strerror}",
+                            remedy="set instance.state_dir and instance.run_dir to folders of your own") from None
 
 
 def begin_supervised() -> bool:

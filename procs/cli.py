@@ -19,6 +19,7 @@ from procs import completion  # noqa: E402
 SECTIONS = {
     "Run": {
         "run": ("procs.run", "Start everything under supervisord and show it running."),
+        "restart": ("procs.restart", "Start one stage again, and wait until it is ready."),
         "units": ("procs.units", "Make systemd units of the pipeline."),
         "warm": ("procs.warm", "Compile the kernels, so that stages start fast."),
         "config": ("procs.settings", "Print the configuration in force."),

@@ -86,10 +86,27 @@ def stages(context: click.Context) -> Iterable[tuple[str, str]]:
     return ((stage, "") for program in parse(conf) for stage in program.stages())
 
 
+def checks(context: click.Context) -> Iterable[tuple[str, str]]:
+    from common.doctor import checks
+
+    return ((name, check.about) for name, check in checks().items())
+
+
+def fields(context: click.Context) -> Iterable[tuple[str, str]]:
+    from common.links import TAPS
+    from common.tap_records import fields_of
+
+    # Of an option whose value is being typed, click has not parsed what stands before it.
+    links = [word for word in (context.params.get("link"), *context.args) if word in TAPS]
+    return ((name, "") for name in dict.fromkeys(name for link in links[:1] or TAPS for name in fields_of(link)))
+
+
 #: name of a parameter that takes text -> what it may be
 VALUES: dict[str, Callable[[click.Context], Iterable[tuple[str, str]]]] = {
     "symbol": symbols, "symbols": symbols, "order_id": order_ids, "names": features, "columns": features,
     "disturb": faults, "chosen": faults, "venue": venues, "stage": stages, "stages": stages}
+#: the same, of a parameter that is something else in one command: (command, parameter)
+ELSEWHERE = {("doctor", "names"): checks, ("tap", "fields"): fields}
 #: parameters that take a path as text
 FILES = ("path", "config_path", "model", "shadow", "out", "outs")
 
@@ -99,8 +116,9 @@ def attach(command: click.Command) -> None:
     for parameter in command.params:
         if isinstance(parameter.type, click.Choice) or isinstance(parameter.type, click.Path):
             continue  # click knows
-        if parameter.name in VALUES:
-            parameter.shell_complete = _offer(VALUES[parameter.name])
+        values = ELSEWHERE.get((command.name, parameter.name)) or VALUES.get(parameter.name)
+        if values:
+            parameter.shell_complete = _offer(values)
         elif parameter.name in FILES:
             parameter.shell_complete = lambda context, incomplete: [CompletionItem(incomplete, type="file")]
     for below in getattr(command, "commands", {}).values():

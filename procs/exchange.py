@@ -26,7 +26,7 @@ from common import captures, faults, log, placement
 from common.clock import SystemClock
 from common.config import Config, load
 from common.errors import ConfigError, ResourceError
-from common.locks import lock_file, private_folder, stage_lock
+from common.locks import lock_file, stage_lock
 from common.loopback.binance import Playback
 from common.loopback.binance_orders import SyntheticBinance
 from common.loopback.connections import Connection, Mode
@@ -34,7 +34,7 @@ from common.loopback.record import FaultLog
 from common.loopback.vectrade import Synthetic
 from common.loopback.venue import Played
 from common.notify import Notifier
-from common.stage import begin_supervised, exit_on_error
+from common.stage import begin_supervised, exit_on_error, own_folder
 from common.telemetry import Telemetry
 from common.venues import create
 
@@ -203,11 +203,11 @@ def exchange(path: str | None, recordings: tuple[str, ...], repeat: int, disturb
 
 def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
     """The exchange as this process, until SIGTERM or SIGINT; `disturb` and `repeat` as of `serve`."""
-    begin_supervised()
+    supervised = begin_supervised()
     log.start("exchange", config)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     os.umask(0o077)
-    private_folder(config.run_dir)
+    own_folder(config.run_dir)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock_file(stage_lock(config.run_dir, "exchange"), "stage exchange"))
         told: dict[str, Any] = {"waiting_for": "", "cores": placement.pin("exchange", config.placement),
@@ -221,11 +221,11 @@ def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
         # asyncio waits in whole milliseconds with epoll, in microseconds with select; steps are that close.
         make_loop = lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())  # noqa: E731
         with asyncio.Runner(loop_factory=make_loop) as runner:
-            runner.run(_until_signal(config, telemetry, told, disturb, repeat))
+            runner.run(_until_signal(config, telemetry, told, disturb, repeat, supervised))
 
 
 async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, Any], disturb: tuple[str, ...],
-                        repeat: int) -> None:
+                        repeat: int, supervised: bool) -> None:
     loop, stop, clock, notifier = asyncio.get_running_loop(), asyncio.Event(), SystemClock(), Notifier()
 
     def end() -> None:
@@ -242,7 +242,10 @@ async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, An
         else:
             what = f"{', '.join(config.market.symbols)}, {settings.rate:g} messages/s, seed {settings.seed}"
         what += f", faults: {' '.join(disturb)}" if disturb else ""
-        print(f"exchange listens on {host}:{port}: {what}", flush=True)
+        if supervised:  # whose files have events, each with its time
+            logging.getLogger("exchange").info("exchange listens on %s:%d: %s", host, port, what)
+        else:
+            print(f"exchange listens on {host}:{port}: {what}", flush=True)
         telemetry.tell(told | {"address": f"{host}:{port}"})
         telemetry.set("ready", 1)
         notifier.status(f"listens on {host}:{port}")

@@ -37,7 +37,7 @@ def logs(stages: tuple[str, ...], path: str | None, follow: bool, level: str, si
     Reads the files in the state folder (.alpha/log), those that were renamed when they were full, too, and what
     supervisord said itself. A stage is named as in `alpha status`; `inference` is every worker. Following goes on
     across restarts, and finds stages that come later. Lines that older versions wrote as text are
-    read as well; what a process wrote without a time goes with the line before.
+    read as well; what a process wrote without a time goes with the line before, or else after it.
 
     \b
     alpha logs

@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import xmlrpc.client
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -27,10 +28,10 @@ from common import shm
 from common.captures import describe
 from common.config import DEFAULT_FILE, ENV_CONFIG, Config, load
 from common.errors import AlphaError, ConfigError, InstanceError, ResourceError
-from common.locks import lock_file, private_folder
+from common.locks import lock_file
 from common.log_files import last_words
 from common.overview import Overview, words
-from common.stage import exit_on_error
+from common.stage import exit_on_error, own_folder
 from common.watch.access import ENV_TOKEN, Access, address, is_loopback
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +76,8 @@ def run(path: str | None, seconds: float | None, summary: str | None, captures: 
 
     A page shows it all: http://127.0.0.1:8766/ unless monitor.host and monitor.port say otherwise. Its buttons take a
     token: $ALPHA_MONITOR_TOKEN, or one that is made up for this run and told once, with the address, where standard
-    error is a terminal. It is kept nowhere else.
+    error is a terminal. It is kept nowhere else. The line is cut to the terminal, and names each stage that is not as
+    it should be; `alpha restart` starts one again.
 
     \b
     Examples
@@ -84,7 +86,7 @@ def run(path: str | None, seconds: float | None, summary: str | None, captures: 
       alpha run --capture day1.gz --capture day2.gz --speed 10
 
     Exit codes: 0 a clean run, 1 errors were counted or shared memory was left, 2 the configuration is wrong, 3 the
-    model does not fit, 5 a port is taken, 6 this instance runs already.
+    model does not fit, 5 a port is taken or a folder cannot be made, 6 this instance runs already.
     """
     with exit_on_error():
         overrides = _overrides(load(path).exchange.port, captures, speed, workers, rate, seed, model, shadow)
@@ -128,11 +130,13 @@ class Session:
         self._control = config.run_dir / "supervisor.sock"
 
     def go(self, seconds: float | None, summary: str | None, as_json: bool) -> None:
+        if summary:
+            _refuse_unwritable(Path(summary))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
         os.umask(0o077)
         for folder in (self.config.run_dir, self.config.state_dir / "log"):
-            private_folder(folder)
+            own_folder(folder)
         lock = lock_file(self.config.run_dir / "run.lock", f"instance {self.config.instance.name}")
         try:
             self._check()
@@ -149,9 +153,12 @@ class Session:
             told = self._summary(started, first_decision)
         finally:
             os.close(lock)
+        print(json.dumps(told, indent=1) if as_json else _text(told), flush=True)
         if summary:
-            Path(summary).write_text(json.dumps(told, indent=1) + "\n")
-        print(json.dumps(told, indent=1) if as_json else _text(told))
+            try:
+                Path(summary).write_text(json.dumps(told, indent=1) + "\n")
+            except OSError as error:  # since the start: a disk that is full
+                raise ResourceError("the summary cannot be written", where=f"{summary}: {error.strerror}") from None
         if told["shm_leaked"] or (told["errors"] and not self._stopping):
             raise AlphaError("the run was not clean", where=f"errors={told['errors']}, shm_leaked={told['shm_leaked']}",
                              remedy=f"see {self.config.state_dir / 'log'}")
@@ -162,6 +169,9 @@ class Session:
     def _say(self, text: str, passing: bool = False) -> None:
         """A line of progress; a passing one is overwritten by the next where there is a terminal."""
         if self._lively:
+            # A passing line that went on in the next one could not be overwritten.
+            width = _width() if passing else 0
+            text = f"{text[:width - 2]}…" if 0 < width <= len(text) else text
             sys.stderr.write(f"\r\033[K{text}" + ("" if passing else "\n"))
         elif not passing:
             sys.stderr.write(text + "\n")
@@ -227,7 +237,8 @@ class Session:
                 patient = True
                 self._say("starting; the first start on a machine compiles, which takes a minute or so")
             self.overview.refresh()
-            waiting = [name for name in self.stages if not self.overview.ready(name)]
+            # An ingest that has no connection yet is there: it tries again for as long as it takes.
+            waiting = [name for name in self.stages if not self.overview.started(name)]
             if not waiting:
                 self._say(f"ready: {', '.join(self.stages)}")
                 self._tell_address()
@@ -259,10 +270,7 @@ class Session:
         return None
 
     def _supervisor(self):
-        from supervisor.xmlrpc import SupervisorTransport
-
-        transport = SupervisorTransport(None, None, f"unix://{self._control}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        return supervisor_at(self._control)
 
     def _last_words(self, stage: str) -> str:
         with contextlib.suppress(OSError):
@@ -285,12 +293,19 @@ class Session:
                 raise ResourceError("supervisord has ended", where=f"exit code {supervisor.returncode}",
                                     remedy=f"see {self.config.state_dir / 'log' / 'supervisord.log'}")
             numbers, now = self.overview.numbers(), time.monotonic()
-            self._say(_line(now - started, now - then, before, numbers, self.overview.latency_us(histograms)))
+            self._say(_line(now - started, now - then, before, numbers, self.overview.latency_us(histograms),
+                            self._troubles(), _width() if self._lively else 0))
             before, histograms, then = numbers, self.overview.histograms(), now
             if self.config.exchange.captures and self._capture_finished():
                 self._say("the recording has been played to its end")
                 break
         return first_decision
+
+    def _troubles(self) -> list[str]:
+        """Every stage that is not as it should be, and how it stands."""
+        standings = [(name, self.overview.standing(name)) for name in (*self.stages, "monitor")]
+        return [f"{name} {standing}" for name, standing in standings
+                if standing != "ready" and (name, standing) != ("monitor", "absent")]
 
     def _capture_finished(self) -> bool:
         address = f"http://{self.config.exchange.host}:{self.config.exchange.port}/loopback/status"
@@ -316,6 +331,15 @@ class Session:
                 **self.overview.summary(), **self.overview.judged(), "shm_leaked": len(left), "leaked": left,
                 "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
                             "system": platform.platform(), "processor": _processor()}}
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """ConfigError where a file cannot be written there, before hours have gone into it."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError("the summary cannot be written", where=f"--summary {path}: there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ConfigError("the summary cannot be written", where=f"--summary {path}: permission denied")
 
 
 def _refuse_taken(host: str, port: int, what: str, keys: str) -> None:
@@ -349,17 +373,55 @@ def render(text: str, config: Config, source: Path) -> str:
     return text.replace("%(here)s", str(ROOT))
 
 
-def _line(elapsed: float, interval: float, before: dict, now: dict, latency: dict) -> str:
-    def rate(name: str) -> str:
-        return f"{(now[name] - before[name]) / interval:,.0f}/s"
+#: what stays on a line that is narrow: the first that fit, in this order
+_WORTH = ("time", "trouble", "ticks", "decisions", "pnl", "predictions", "latency", "position", "orders", "fills",
+          "skips")
 
-    decided = latency.get("tick_to_decision", {"p50": 0, "p99": 0})
-    return (f"{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}  ticks {rate('ticks')}"
-            f"  predictions {rate('predictions')}"
-            f"  decisions {now['decisions']:,}  orders {now['orders']:,}  fills {now['fills']:,}"
-            f"  position {now['position']:,.0f}  pnl {now['pnl']:+,.2f}"
-            f"  tick-to-decision p50 {decided['p50']:,.0f} us p99 {decided['p99']:,.0f} us"
-            f"  skips {now['skipped']:,}" + ("  HALTED" if now["halted"] else ""))
+
+def _line(elapsed: float, interval: float, before: dict, now: dict, latency: dict, troubles: Sequence[str] = (),
+          width: int = 0) -> str:
+    """The live line, of fewer columns than `width`; 0: all of it. A latency that was not measured is `-`."""
+    def rate(name: str) -> str:
+        since = now[name] - before[name]
+        return f"{(since if since >= 0 else now[name]) / interval:,.0f}/s"  # a stage that began anew counts from 0
+
+    decided = latency.get("tick_to_decision") or {"count": 0}
+    p50, p99 = (f"{decided[name]:,.0f} us" if decided["count"] else "-" for name in ("p50", "p99"))
+    parts = {
+        "time": f"{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}",
+        "trouble": "  ".join([*(["HALTED"] if now["halted"] else []), *(one.upper() for one in troubles)]),
+        "ticks": f"ticks {rate('ticks')}", "predictions": f"predictions {rate('predictions')}",
+        "decisions": f"decisions {now['decisions']:,}", "orders": f"orders {now['orders']:,}",
+        "fills": f"fills {now['fills']:,}", "position": f"position {now['position']:,.0f}",
+        "pnl": f"pnl {now['pnl']:+,.2f}", "latency": f"tick-to-decision p50 {p50} p99 {p99}",
+        "skips": f"skips {now['skipped']:,}"}
+    parts = {name: part for name, part in parts.items() if part}
+    kept, used = [], 0
+    for name in _WORTH if width else ():
+        if name in parts and used + len(parts[name]) < width:
+            kept.append(name)
+            used += len(parts[name]) + 2
+        elif name == "trouble" and name in parts:  # more stages than there is room for
+            kept.append(name)
+            parts[name] = parts[name][:max(0, width - used - 2)] + "…"
+            break
+    return "  ".join(part for name, part in parts.items() if name in kept or not width)
+
+
+def _width() -> int:
+    """Columns of the terminal on standard error; 0 where it does not tell."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
+def supervisor_at(control: Path) -> xmlrpc.client.ServerProxy:
+    """What the supervisord that listens at this socket can be asked. Calls raise OSError or xmlrpc.client.Error."""
+    from supervisor.xmlrpc import SupervisorTransport
+
+    transport = SupervisorTransport(None, None, f"unix://{control}")
+    return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
 
 def _text(told: dict) -> str:

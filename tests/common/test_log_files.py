@@ -1,6 +1,7 @@
 """The files of logs: merged by time, followed across everything that may happen to them."""
 
 import logging.handlers
+import time
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -53,6 +54,26 @@ def test_stages_are_merged_by_time_renamed_files_too(tmp_path):
     write(b, event("feature", 1, "b1"), event("feature", 4, "b4"), event("feature", 9, "b9"))
     assert [path.name for path in rotated(a)] == ["executor.log", "executor.log.1", "executor.log.2"]
     assert texts(history(found(tmp_path))) == ["a0", "b1", "a3", "b4", "a5", "a8", "alpha: a line without a time", "b9"]
+
+
+def test_the_first_ingest_is_found_as_its_file_is_named_alone(tmp_path):
+    for name in ("ingest-0", "ingest-1"):
+        write(tmp_path / "log" / f"{name}.log", "x")
+    assert set(found(tmp_path, ["ingest-0"])) == {"ingest"}
+    assert set(found(tmp_path, ["ingest"])) == {"ingest", "ingest-1"}
+
+
+def test_lines_without_a_time_have_that_of_their_neighbour_and_else_of_their_file(tmp_path):
+    path, bare = tmp_path / "log" / "exchange.log", tmp_path / "log" / "feature.log"
+    write(path, "one", "two", event("exchange", 3, "three"), "four", event("exchange", 5, "five"))
+    assert [(one.event, (one.at_ns - AT) // S) for one in history(found(tmp_path))] == [
+        ("one", 3), ("two", 3), ("three", 3), ("four", 3), ("five", 5)]
+    write(bare, "nothing but this")
+    [only] = history({"feature": bare})
+    assert only.at_ns == bare.stat().st_mtime_ns
+    follower, before = Follower("feature", bare, whole=True), time.time_ns()
+    assert [one.at_ns >= before for one in follower.read()] == [True]
+    follower.close()
 
 
 def test_the_last_words_are_those_of_the_event(tmp_path):

@@ -15,7 +15,7 @@ from common.journal import Journal
 from common.orders import BUY, Order
 from common.venues import registry
 from procs.cli import COMMANDS, main
-from procs.completion import VALUES, VARIABLE
+from procs.completion import ELSEWHERE, VALUES, VARIABLE
 from tests.pipeline import ROOT
 from tests.procs.test_cli import EVERY
 
@@ -50,6 +50,8 @@ def offered(*words: str) -> list[str]:
     (("exchange", "--fault", "dr"), ["drop"]), (("drill", "--fault", "mal"), ["malformed"]),
     (("capture", "convert", "--venue", ""), sorted(registry())), (("capture", "ver"), ["verify"]),
     (("model", "dep"), ["deploy"]), (("completion", ""), ["bash", "zsh", "fish"]),
+    (("restart", "ex"), ["exchange", "executor"]), (("doctor", "--only", "dis"), ["disk"]),
+    (("tap", "predictions", "--fields", "seq,p_"), ["seq,p_up"]), (("tap", "frames", "--fields", "r"), ["recv_ns"]),
     (("backtest", "day.gz", "--symbols", "AAA,AA"), ["AAA,AAA", "AAA,AAB"]), (("run", "--model", "mo"), ["mo"])])
 def test_what_may_come_is_offered(environment, words, some):
     found = offered(*words)
@@ -71,8 +73,9 @@ def test_where_nothing_can_be_read_nothing_is_offered_and_nothing_fails(environm
 
 def test_every_source_of_values_is_used_and_every_parameter_that_names_a_symbol_has_one():
     parameters = {parameter.name for command in EVERY.values() for parameter in command.params}
-    unused = set(VALUES) - parameters - {"stage", "stages"}  # for a command that has not come yet
-    assert not unused
+    assert not set(VALUES) - parameters
+    assert set(ELSEWHERE) <= {(command.name, parameter.name) for command in EVERY.values()
+                                              for parameter in command.params}
     assert {name for name in parameters if "symbol" in name} <= set(VALUES)
 
 

@@ -3,15 +3,20 @@
 import configparser
 import json
 import socket
+import time
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+import procs.run
 from common.config import Config, Inference, Instance, Market, Monitor, load
 from common.errors import ConfigError, ResourceError
+from common.telemetry import Telemetry
 from common.watch.access import ENV_TOKEN
-from procs.run import ROOT, Duration, Session, _overrides, render
+from procs.cli import main
+from procs.run import ROOT, Duration, Session, _line, _overrides, render
 from tests.pipeline import free_port
 
 CONF = (ROOT / "supervisord.conf").read_text()
@@ -134,3 +139,77 @@ def test_a_taken_port_of_the_page_and_an_open_page_without_a_token_are_refused_a
     with pytest.raises(ConfigError, match="open to other machines"):
         session(True, ALPHA_MONITOR__HOST="0.0.0.0")._check()
     session(True, ALPHA_MONITOR__HOST="0.0.0.0", **{ENV_TOKEN: "chosen-by-the-user-0"})._check()
+
+
+NUMBERS = {"ticks": 900, "predictions": 400, "decisions": 12_345, "orders": 67, "fills": 66, "position": -7_889.0,
+           "pnl": -0.74, "skipped": 120, "halted": False}
+MEASURED = {"tick_to_decision": {"p50": 356.0, "p99": 3_572.0, "count": 400}}
+
+
+def test_the_live_line_has_all_where_there_is_room_and_a_dash_where_nothing_was_measured():
+    before = dict.fromkeys(NUMBERS, 0)
+    whole = _line(65.0, 2.0, before, NUMBERS, MEASURED)
+    assert whole == ("01:05  ticks 450/s  predictions 200/s  decisions 12,345  orders 67  fills 66  position -7,889"
+                     "  pnl -0.74  tick-to-decision p50 356 us p99 3,572 us  skips 120")
+    for latency in ({}, {"tick_to_decision": {"p50": 0, "p99": 0, "count": 0}}):
+        assert "p50 - p99 -" in _line(65.0, 2.0, before, NUMBERS, latency)
+    again = _line(65.0, 2.0, dict.fromkeys(NUMBERS, 10_000), NUMBERS, {})  # the stage counts from 0 again
+    assert "ticks 450/s" in again
+
+
+def test_the_live_line_is_cut_to_the_terminal_and_says_first_what_is_wrong():
+    before, troubles = dict.fromkeys(NUMBERS, 0), ["feature silent", "inference-0 gone"]
+    for width in range(1, 200):
+        line = _line(65.0, 2.0, before, NUMBERS, MEASURED, width=width)
+        assert len(line) < width or width < 6
+    assert _line(65.0, 2.0, before, NUMBERS, MEASURED, width=80) == (
+        "01:05  ticks 450/s  predictions 200/s  decisions 12,345  orders 67  pnl -0.74")
+    halted = _line(65.0, 2.0, before, {**NUMBERS, "halted": True}, MEASURED, troubles, 80)
+    assert halted.startswith("01:05  HALTED  FEATURE SILENT  INFERENCE-0 GONE  ticks 450/s") and len(halted) < 80
+    many = _line(65.0, 2.0, before, NUMBERS, MEASURED, [f"inference-{k} gone" for k in range(9)], 80)
+    assert len(many) < 80 and many.endswith("…")
+
+
+def test_a_stage_that_is_silent_or_gone_is_named(session, instance):
+    made = session(False, ALPHA_INFERENCE__WORKERS="1")
+    stages = {name: Telemetry.create(instance, name, ()) for name in made.stages}
+    try:
+        for telemetry in stages.values():
+            telemetry.set("ready", 1)
+            telemetry.set("heartbeat_ns", time.monotonic_ns() + 60 * 10**9)
+        made.overview.refresh()
+        assert made._troubles() == []
+        stages["feature"].set("heartbeat_ns", time.monotonic_ns() - 3 * 10**9)
+        stages["executor"].set("pid", 2**22 + 1)
+        assert made._troubles() == ["feature silent", "executor gone"]
+    finally:
+        for telemetry in stages.values():
+            telemetry.close()
+
+
+def test_a_passing_line_stays_on_one_line_of_the_terminal(session, capsys, monkeypatch):
+    made = session(True)
+    monkeypatch.setattr(procs.run, "_width", lambda: 20)
+    made._say("starting: " + "x" * 100, passing=True)
+    made._say("short", passing=True)
+    made._say("page: " + "x" * 100)
+    said = capsys.readouterr().err.split("\r\033[K")
+    assert [len(one.rstrip("\n")) for one in said] == [0, 19, 5, 106] and said[1].endswith("…")
+
+
+@pytest.mark.parametrize("section", ["STATE_DIR", "RUN_DIR"])
+def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(section, tmp_path):
+    (tmp_path / "file").touch()
+    env = {"ALPHA_INSTANCE__STATE_DIR": str(tmp_path), "ALPHA_INSTANCE__RUN_DIR": str(tmp_path / "run"),
+           f"ALPHA_INSTANCE__{section}": str(tmp_path / "file" / "nope"), "ALPHA_INSTANCE__NAME": "t-no-folder"}
+    for words in (["run", "--for", "1s"], *([["feature"], ["exchange"]] if section == "RUN_DIR" else [])):
+        found = CliRunner().invoke(main, words, env=env)
+        assert found.exit_code == 5 and found.stderr.startswith("alpha: a folder cannot be made"), found.output
+        assert "set instance.state_dir" in found.stderr
+
+
+def test_a_summary_that_cannot_be_written_is_refused_before_anything_starts(tmp_path):
+    env = {"ALPHA_INSTANCE__STATE_DIR": str(tmp_path / "state"), "ALPHA_INSTANCE__RUN_DIR": str(tmp_path / "run")}
+    found = CliRunner().invoke(main, ["run", "--for", "1s", "--summary", str(tmp_path / "no" / "x.json")], env=env)
+    assert found.exit_code == 2 and f"there is no folder {tmp_path / 'no'}" in found.stderr
+    assert not (tmp_path / "state").exists()
