@@ -77,11 +77,11 @@ from common.gateways import (
     Throttled,
     Unanswered,
     Unknown,
-    fits,
 )
 from common.gateways import binance_answers as answers
 from common.gateways import binance_fills as fills
 from common.gateways import binance_filters as filters
+from common.gateways import binance_holdings as holdings
 from common.gateways.binance_answers import complaint, field, parsed, pause_ns
 from common.gateways.binance_clock import VenueClock
 from common.gateways.binance_fills import Trade
@@ -723,51 +723,17 @@ class Binance:
     def _held(self, reply: Reply) -> list[Event]:
         if reply.status != 200:
             return [NoPortfolio(complaint(reply))]
-        told = parsed(reply)
-        if self._venue is SPOT:
-            return self._held_spot(told)
-        if not isinstance(told, list):
-            raise VenueError("the positions of the account are no list", where=f"{type(told).__name__}")
-        positions = {}
-        for item in told:
-            qty = filters.rounded(field(item, "positionAmt", str), "positionAmt")
-            if qty:
-                if item.get("positionSide", "BOTH") != "BOTH":
-                    return [NoPortfolio(f"the account is in hedge mode (positionSide={item['positionSide']!r}): "
-                                        "set one-way mode at the venue")]
-                positions[field(item, "symbol", str)] = (
-                    qty, filters.rounded(field(item, "entryPrice", str), "entryPrice"))
-        return [self._portfolio(positions)]
-
-    @staticmethod
-    def _portfolio(positions: dict[str, tuple[int, int]]) -> Portfolio:
-        for symbol, (qty, price) in positions.items():
-            if not fits(qty, price):
-                raise VenueError("what is held does not fit 64 bits",
-                                 where=f"{symbol}: {fixed.text(qty)} at {fixed.text(price)}"[:200])
-        return Portfolio(positions)
-
-    def _held_spot(self, told: Any) -> list[Event]:
-        """The balances of what our symbols trade; a balance has no price it was bought at: today's stands for it."""
+        if self._venue is USDM:
+            return [Portfolio(holdings.positions(parsed(reply)))]
         if not self._filters_known:  # any more: another symbol has come to be looked after
             return [NoPortfolio("it waits for the filters of all symbols")]
-        bases = {self._filters[symbol].base for symbol in self._symbols}
-        balances = {item["asset"]: sum(filters.rounded(field(item, part, str), part) for part in ("free", "locked"))
-                    for item in field(told, "balances", list) if field(item, "asset", str) in bases}
-        held = {symbol: balances.get(self._filters[symbol].base, 0) for symbol in self._symbols}
-        held = {symbol: qty for symbol, qty in held.items() if qty}
+        held = holdings.balances(parsed(reply), {symbol: self._filters[symbol].base for symbol in self._symbols})
         if not held:
             return [Portfolio({})]
 
         def priced(reply: Reply) -> list[Event]:
-            if reply.status != 200:
-                return [NoPortfolio(complaint(reply))]
-            told = parsed(reply)
-            prices = {field(item, "symbol", str): filters.rounded(field(item, "price", str), "price")
-                      for item in (told if isinstance(told, list) else ())}
-            if held.keys() - prices.keys():
-                return [NoPortfolio("the venue does not tell the price of everything that is held")]
-            return [self._portfolio({symbol: (qty, prices[symbol]) for symbol, qty in held.items()})]
+            return [Portfolio(holdings.priced(held, parsed(reply))) if reply.status == 200 else
+                    NoPortfolio(complaint(reply))]
 
         names = quote(orjson.dumps(sorted(held)), safe="")
         self._ask_plain("GET", f"{self._venue.rest}/ticker/price?symbols={names}",
@@ -813,6 +779,8 @@ class Binance:
             return []
         followed.over, followed.ask_ns = True, 0
         self._unsettled.pop(followed.client_id, None)
+        if not followed.ours:  # nobody will ask for it, and ours must not be crowded out
+            self._followed.pop(followed.client_id, None)
         return [followed.end]
 
 

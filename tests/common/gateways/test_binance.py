@@ -909,39 +909,25 @@ def test_an_order_that_lacks_what_it_should_have_is_an_error_of_the_venue(alone,
         submitted(alone, reply(200, {key: value for key, value in body.items() if value is not None}))
 
 
-@pytest.mark.parametrize("told", [{}, None, {"symbol": SYMBOL}, [{"symbol": SYMBOL, "positionAmt": "1e11",
-                                                                   "entryPrice": "1"}],
-                                  [{"symbol": SYMBOL, "positionAmt": "90000000000", "entryPrice": "90000000000"}]])
-def test_what_is_held_must_be_told_and_fit_64_bits(make, told):
-    gateway = make("binance-usdm", "http://127.0.0.1:1", ready=False)
-    with pytest.raises(VenueError):
-        gateway._held(reply(200, told))
+def test_what_is_held_and_makes_no_sense_is_no_portfolio(venue, make, name):
+    gateway = make(name, venue.url)
+    for answer in ({}, [], {"balances": [{"asset": "BTC", "free": "1e11", "locked": "0"}]}):
+        if name == "binance-usdm" and answer == []:
+            continue  # nothing is held
+        venue.call(lambda mode: setattr(mode, "_balances", lambda given: answer))
+        venue.call(lambda mode: setattr(mode, "_positions", lambda given: answer))
+        gateway.portfolio()
+        assert type(heard(gateway, NoPortfolio)[-1]) is NoPortfolio
 
 
-def test_only_balances_of_what_is_traded_are_read(make):
-    """Some coins are held by the trillion."""
-    gateway = make("binance-spot", "http://127.0.0.1:1", ready=False)
-    gateway._filters = {SYMBOL: binance.Filters("BTC", "USDT"), "ETHUSDT": binance.Filters("ETH", "USDT")}
-    gateway._filters_known = True
-    pepe = {"asset": "PEPE", "free": "1000000000000", "locked": "0"}
-    assert gateway._held(reply(200, {"balances": [pepe]})) == [Portfolio({})]
-    with pytest.raises(VenueError):
-        gateway._held(reply(200, {"balances": [pepe | {"asset": "BTC"}]}))
-    asked: list = []
-    gateway._ask_plain = lambda method, path, token: asked.append(token)
-    assert gateway._held(reply(200, {"balances": [{"asset": "BTC", "free": "90000000000", "locked": "0"}]})) == []
-    with pytest.raises(VenueError):
-        asked[0].told(reply(200, [{"symbol": SYMBOL, "price": "90000"}]))
-
-
-def test_hedge_mode_is_refused(make):
-    gateway = make("binance-usdm", "http://127.0.0.1:1", ready=False)
-    [event] = gateway._held(reply(200, [{"symbol": SYMBOL, "positionAmt": "1", "entryPrice": "5.123456789",
-                                         "positionSide": "LONG"}]))
-    assert type(event) is NoPortfolio and "one-way" in event.reason
-    [event] = gateway._held(reply(200, [{"symbol": SYMBOL, "positionAmt": "-1.5", "entryPrice": "5.123456789",
-                                         "positionSide": "BOTH"}]))
-    assert event == Portfolio({SYMBOL: (-150_000_000, 512_345_678)})
+def test_orders_of_others_are_forgotten_at_their_end_and_ours_are_not(usdm, make):
+    gateway = make("binance-usdm", usdm.url)
+    gateway.submit(ORDER)
+    heard(gateway, Ended)
+    for number in range(3):
+        told = gateway._listened(theirs(number, **FILL | {"X": "FILLED"}, z="1"), 1)
+        assert [type(event) for event in told] == [Filled, Ended]
+    assert list(gateway._followed) == [ORDER.client_id]
 
 
 # ---- what nobody is told
