@@ -31,6 +31,7 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 _RUNS, _RUN_S = 500, 0.25  #: of one batch size: at most so many, for at most so long
 _SAMPLES = 4  #: predictions that are shown
 _PAST_S = 300.0  #: of a synthetic market, after which features that are still cold are given up
+_NOTHING = 7  # runs: an exit code
 
 
 @click.group()
@@ -273,8 +274,12 @@ def deploy(path: Path | None, shadow: bool, no_shadow: bool, config_path: str | 
       alpha model deploy --no-shadow
 
     If a worker cannot take it, is not ready in time or fails with it within the time of watching, the former model
-    is in force, as if nothing had been; exit code 3. What is deployed is copied into the state folder, and holds until
+    is in force, as if nothing had been. What is deployed is copied into the state folder, and holds until
     inference.model or inference.shadow is changed in the configuration.
+
+    \b
+    Exit codes  0 it is in force; 2 the command line or the configuration is wrong; 3 the model does not fit, or the
+                former one is in force again; 6 no worker is ready, or another deployment is under way; 7 nothing runs
     """
     with exit_on_error():
         if no_shadow == (path is not None):
@@ -282,6 +287,7 @@ def deploy(path: Path | None, shadow: bool, no_shadow: bool, config_path: str | 
         config = load(config_path)
         if path is not None:
             examine(path, config, batches=())  # in this process: a wrong model disturbs no worker
+        _end_where_nothing_runs(config)
         outcome = roll_out(config, lambda live, folder: _wanted(live, folder, path, shadow), timeout, watch,
                            lambda text: print(text, file=sys.stderr))
         if as_json:
@@ -289,6 +295,15 @@ def deploy(path: Path | None, shadow: bool, no_shadow: bool, config_path: str | 
         else:
             role, ref = ("challenger", outcome.live.shadow) if shadow or no_shadow else ("model", outcome.live.model)
             print(f"{role}: {ref.path if ref else 'none'}; {outcome.predictions} predictions since")
+
+
+def _end_where_nothing_runs(config: Config) -> None:
+    overview = Overview(config.instance.name)
+    overview.refresh()
+    if not any(state.usage for state in overview.states().values()):
+        print(f"nothing of instance {config.instance.name!r} runs; start it with alpha run, or set inference.model for "
+              "its next start", file=sys.stderr)
+        sys.exit(_NOTHING)
 
 
 def _wanted(live: Pair, folder: Path, path: Path | None, shadow: bool) -> Pair:

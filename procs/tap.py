@@ -16,6 +16,7 @@ from common.config import Config, load
 from common.errors import ConfigError, ResourceError
 from common.injection import RECEIVERS
 from common.links import FRAMES, TAPS, Listener, Network, Push
+from common.locks import holder
 from common.placement import step_back
 from common.ring import Books
 from common.stage import exit_on_error
@@ -25,16 +26,19 @@ from common.tap_records import Told, View
 
 _LOOK_S = 0.5
 _PATIENCE_S = 10.0  # for a stage that takes what is injected
+_SENDERS = {"frames": "ingest", "ticks": "ingest", "work": "feature", "credits": "inference",
+            "predictions": "inference", "judged": "inference", "decisions": "executor"}
 _SAFE_S = 1.0  # between two looks whether it still may be
 
 
 @click.command()
 @click.argument("link", type=click.Choice(TAPS))
 @click.option("--config", "path", help="Configuration file (default: $ALPHA_CONFIG, then ./alpha.toml).")
-@click.option("--raw", is_flag=True, help="Print the bytes of each message in hexadecimal (frames: as they came).")
+@click.option("--raw", is_flag=True, help="Print the bytes of each message in hexadecimal (frames: as a recording has "
+              "them, with its lines of what is heard).")
 @click.option("--count", type=click.IntRange(1), help="Stop after so many records (with --record: messages).")
 @click.option("--symbol", help="Only records of this symbol.")
-@click.option("--for", "seconds", type=float, help="Stop after so many seconds.")
+@click.option("--for", "seconds", type=click.FloatRange(0, min_open=True), help="Stop after so many seconds.")
 @click.option("--where", default="", help="Only records that this is true of, for example 'p_up > 0.6'.")
 @click.option("--fields", help="Only these fields, in this order: a,b,c.")
 @click.option("--names", is_flag=True, help="Kinds, flags, sides, modes and models by their names.")
@@ -47,12 +51,13 @@ _SAFE_S = 1.0  # between two looks whether it still may be
 @click.option("--play", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Show what was recorded in this file, instead of what flows.")
 @click.option("--inject", is_flag=True, help="Send what --play reads to the stage that receives LINK.")
-@click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True,
+@click.option("--speed", type=click.FloatRange(0), show_default="1",
               help="Of --inject: 1 as recorded, 0 as fast as it is taken.")
 @click.option("--restream", is_flag=True, help="Of --inject: put messages on the stream of ticks that is there now.")
 def tap(link: str, path: str | None, raw: bool, count: int | None, symbol: str | None, seconds: float | None,
         where: str, fields: str | None, names: bool, decimals: bool, utc: bool, rates: bool, as_json: bool,
-        target: Path | None, source: Path | None, inject: bool, speed: float, restream: bool) -> None:
+        target: Path | None, source: Path | None, inject: bool, speed: float | None,
+        restream: bool) -> None:
     """Print what flows on LINK, one JSON object a line, until Ctrl-C.
 
     \b
@@ -75,6 +80,9 @@ def tap(link: str, path: str | None, raw: bool, count: int | None, symbol: str |
     alpha tap ticks --rates --json
     alpha tap frames --raw | head
 
+    Raw frames begin with lines of ours, which tell the venue, its symbols and where the books stand, as a recording
+    does: `alpha replay` reads what is printed.
+
     A filter has comparisons, and, or, not, in, arithmetic, numbers and texts; it sees fields as they are shown, but
     times as ns and, with --decimals, amounts as numbers.
 
@@ -92,19 +100,22 @@ def tap(link: str, path: str | None, raw: bool, count: int | None, symbol: str |
                 refuses, or no stage takes what is injected; 6 the real sender of the link runs
     """
     with exit_on_error():
-        _check(link, raw, fields, where, symbol, rates, as_json, target, source, inject, restream)
+        _check(link, raw, fields, where, symbol, rates, as_json, target, source, inject, speed, restream)
         config = load(path)
+        if symbol is not None and link != FRAMES:
+            _refuse_unknown(symbol, Recording(source).note.symbols if source else _symbols(config))
         view = View(link, Told(names, decimals, utc), where, fields.split(",") if fields else (), symbol)
         if not inject:
             step_back()
         network = Network(config.run_dir)
         try:
             if inject:
+                speed = 1.0 if speed is None else speed
                 _inject(config, network, Recording(source), link, speed, restream, count, seconds)
             elif target is not None:
                 _record(config, network, link, target, count, seconds)
             else:
-                heard = _played(link, source) if source else _live(config, network.listen(link), seconds)
+                heard = _played(link, source) if source else _live(config, network.listen(link), link, seconds)
                 if rates:
                     _show_rates(view, heard, as_json)
                 else:
@@ -116,7 +127,7 @@ def tap(link: str, path: str | None, raw: bool, count: int | None, symbol: str |
 
 
 def _check(link: str, raw: bool, fields: str | None, where: str, symbol: str | None, rates: bool, as_json: bool,
-           target: Path | None, source: Path | None, inject: bool, restream: bool) -> None:
+           target: Path | None, source: Path | None, inject: bool, speed: float | None, restream: bool) -> None:
     """What does not go together. Raises ConfigError."""
     shows = raw or fields or where or symbol or rates
     for wrong, what, remedy in (
@@ -124,6 +135,7 @@ def _check(link: str, raw: bool, fields: str | None, where: str, symbol: str | N
             (target and source, "--record and --play do not go together", "a recording can be copied as a file"),
             (target and shows, "a recording holds messages as they came", "choose from it with --play"),
             (inject and shows, "a recording is injected as a whole", "leave filters and formats out"),
+            (speed is not None and not inject, "--speed is of --inject", "add --inject, or leave it out"),
             (restream and not inject, "--restream is of --inject", "add --inject, or leave it out"),
             (as_json and not rates, "--json is of --rates", "records are JSON in any case"),
             (rates and (raw or fields), "--rates shows no records", "leave --raw and --fields out")):
@@ -131,17 +143,28 @@ def _check(link: str, raw: bool, fields: str | None, where: str, symbol: str | N
             raise ConfigError(what, where=f"alpha tap {link}", remedy=remedy)
 
 
+def _refuse_unknown(symbol: str, known: tuple[str, ...]) -> None:
+    """A symbol of which nothing can come. Raises ConfigError."""
+    if symbol not in known:
+        raise ConfigError(f"there is no symbol {symbol}", where="--symbol", remedy=f"symbols are: {', '.join(known)}")
+
+
 # ---- where messages come from
 
-def _live(config: Config, listener: Listener, seconds: float | None) -> Iterator[Heard | None]:
+def _anyone(config: Config, link: str) -> bool:
+    """Whether a tap of `link` is there: of one that was killed its socket may be left."""
+    return any(holder(path) for path in config.run_dir.glob(f"tap.{link}.*.lock"))
+
+
+def _live(config: Config, listener: Listener, link: str, seconds: float | None) -> Iterator[Heard | None]:
     """What the taps mirror; None now and then where nothing comes."""
     clock, told, next_look = SystemClock(), 0, 0.0
     end = time.monotonic() + seconds if seconds else None
     note = Note("", config.symbols, 0)
     while end is None or time.monotonic() < end:
         if time.monotonic() > next_look:
-            if not listener.discover() and not next_look:
-                print("alpha tap: nobody sends on this link yet; it waits", file=sys.stderr)
+            if not (listener.discover() and _anyone(config, link)) and not next_look:
+                print(f"alpha tap: nobody sends on this link yet; waiting for {_SENDERS[link]}", file=sys.stderr)
             next_look = time.monotonic() + _LOOK_S
             # The clocks drift apart by little, and a step of the wall clock is to be seen.
             note = note._replace(symbols=_symbols(config), offset_ns=clock.wall_ns() - clock.monotonic_ns())
@@ -224,7 +247,7 @@ def _record(config: Config, network: Network, link: str, target: Path, count: in
     file = TapFile(target, Note(link, _symbols(config), clock.wall_ns() - clock.monotonic_ns()))
     note, next_flush = file.note, 0.0
     try:
-        for one in _live(config, listener, seconds):
+        for one in _live(config, listener, link, seconds):
             if one is not None:
                 note = one.note._replace(link=link)
                 if note.symbols == file.note.symbols and note.missed == file.note.missed:

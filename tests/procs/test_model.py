@@ -85,7 +85,7 @@ def test_list_tells_of_every_model_and_of_what_is_wrong_with_one(run, tmp_path, 
 
 
 def test_deploy_without_a_pipeline_or_with_nothing_to_do_says_so(run):
-    assert run("deploy", SHIPPED).exit_code == 6
+    assert run("deploy", SHIPPED).exit_code == 7
     assert run("deploy").exit_code == 2
     assert run("deploy", SHIPPED, "--no-shadow").exit_code == 2
 

@@ -105,6 +105,14 @@ def test_it_ends_when_its_time_is_over(pipeline):
     assert not out and "nobody sends on this link yet" in err and process.returncode == 0
 
 
+def test_where_only_sockets_of_the_killed_are_left_it_says_for_whom_it_waits(pipeline, run_dir):
+    _, env = pipeline
+    (run_dir / "tap.ticks.ingest.sock").touch()  # and nobody holds its lock
+    (run_dir / "tap.ticks.ingest.lock").write_text("1")
+    out, err = command("tap", "ticks", "--for", "0.2", env=env).communicate(timeout=30)
+    assert not out and err == "alpha tap: nobody sends on this link yet; waiting for ingest\n"
+
+
 def test_a_filter_and_fields_choose_what_is_printed(pipeline):
     network, env = pipeline
     tap = network.tap("predictions", "0")
@@ -119,6 +127,8 @@ def test_a_filter_and_fields_choose_what_is_printed(pipeline):
     (("--where", "p_up >"), "a filter cannot be read"), (("--where", "nonsense > 1"), "nonsense is no field"),
     (("--fields", "seq,nonsense"), "nonsense is no field"), (("--inject",), "--inject needs what to inject"),
     (("--record", "x.tap", "--where", "seq > 1"), "a recording holds messages as they came"),
+    (("--speed", "3"), "--speed is of --inject"), (("--symbol", "NOPE"), "there is no symbol NOPE"),
+    (("--for", "-1"), "-1.0 is not in the range"), (("--for", "0"), "is not in the range"),
     (("--json",), "--json is of --rates"), (("--restream",), "--restream is of --inject")])
 def test_what_makes_no_sense_is_refused_in_words(pipeline, arguments, what):
     found = CliRunner().invoke(main, ["tap", "predictions", *arguments], env=pipeline[1])
