@@ -5,7 +5,7 @@
     GET /metrics, /healthz, /readyz    common.watch.metrics, common.watch.health
     GET /stream                        a WebSocket; everything in it is a JSON object a message
 
-    we say    hello     {instance, refresh_ms, controls, charts}, first
+    we say    hello     {instance, refresh_ms, controls, charts, sheets}, first; `sheets`: `style_sheets`
               snapshot  what common.watch.watched takes, every monitor.refresh_ms
               history   {symbol, mid: [[Unix ns, mid], ...]}, to one who begins to watch a symbol
               answer    {id, ok, text}: what came of a control, and whether a token is the right one
@@ -25,10 +25,12 @@ import gzip
 import hashlib
 import importlib.util
 import logging
+import re
 import socket
 import threading
 import time
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,13 @@ def chart_library() -> Path | None:
         return None
     path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
     return path if path.is_file() else None
+
+
+@cache
+def style_sheets(library: Path) -> list[str]:
+    """The ids of the style sheets that the chart library adds to a page which has none of that id. None of them is of
+    use here, and the page's policy keeps each out and complains. About 10 ms, once."""
+    return re.findall(r'\.id="([0-9a-f]{32,})",\w+\.textContent=', library.read_text(encoding="utf-8"))
 
 
 class _Connection(ServerConnection):
@@ -229,7 +238,8 @@ class Server:
         try:
             await connection.send(_message(
                 "hello", instance=self._config.instance.name, refresh_ms=self._config.monitor.refresh_ms,
-                controls=bool(self._access.token), charts=self._charts is not None), text=True)
+                controls=bool(self._access.token), charts=self._charts is not None,
+                sheets=await asyncio.to_thread(style_sheets, self._charts) if self._charts else []), text=True)
             sending = asyncio.create_task(client.send())
             self._look(client)
             async for message in connection:

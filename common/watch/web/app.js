@@ -106,11 +106,20 @@ function announce(text) {
   put($("announce"), text);
 }
 
+/** What came of an action, for a while. */
+function tell(text) {
+  clearTimeout(tell.over);
+  $("done").hidden = false;
+  put($("done-said"), text);
+  announce(text);
+  tell.over = setTimeout(() => { $("done").hidden = true; }, 20_000);
+}
+
 // ---- state
 
 const state = {
   hello: null, last: null, heard: 0, chosen: recall(SYMBOL), series: new Map(), profit: [], orders: new Map(), fills: new Map(),
-  link: "connecting", instance: null, waiting: new Map(), asked: 0,
+  link: "connecting", instance: null, waiting: new Map(), asked: 0, unlocked: false, troubles: [],
 };
 const charts = new Charts(document);
 let socket = null, patience = 250, retry = 0, opened = false;
@@ -131,7 +140,7 @@ function takeToken() {
   history.replaceState(null, "", location.pathname);
 }
 takeToken();
-addEventListener("hashchange", () => { takeToken(); dress(); if (socket === null) connect(); });
+addEventListener("hashchange", () => { takeToken(); if (socket === null) connect(); else check(token()); });
 const token = () => { try { return sessionStorage.getItem(TOKEN) || ""; } catch { return ""; } };
 
 // ---- the link
@@ -150,6 +159,8 @@ function lost() {
   socket = null;
   for (const wake of state.waiting.values()) wake({ ok: false, text: "the connection was lost before an answer came; look at the state of trading" });
   state.waiting.clear();
+  state.unlocked = false;
+  dress();
   if (!opened) why();
   opened = false;
   link(state.heard ? "reconnecting" : "connecting");
@@ -181,6 +192,7 @@ function hear(message) {
     state.instance = message.instance;
     state.watching = null;
     dress();
+    if (message.controls && token()) check(token());
     if (document.hidden) say({ type: "rest" });
   } else if (message.type === "snapshot") {
     state.heard = performance.now();
@@ -200,21 +212,22 @@ const LINKS = {
   stopped: ["bad", "Pipeline stopped"], live: ["good", "Live"],
 };
 
+/** What is wrong, a line each: the link first, and while it is good what the newest message tells. */
 function link(name) {
   const [kind, text] = LINKS[name];
   mark(document.body, "link", name);
   mark($("link"), "kind", kind);
   put($("link-text"), text);
-  const banner = $("banner"), since = state.heard ? `What is shown is ${Math.max(1, Math.round((performance.now() - state.heard) / 1000))} s old. ` : "";
+  const since = state.heard ? `What is shown is ${Math.max(1, Math.round((performance.now() - state.heard) / 1000))} s old. ` : "";
   const words = {
     connecting: "", live: "",
     reconnecting: `No connection to the monitor. ${since}Trying again.`,
     late: `The monitor does not answer. ${since}`,
     stopped: "The pipeline has stopped. What is shown is how it stood at the end.",
   }[name];
-  banner.hidden = !words;
-  mark(banner, "kind", kind);
-  put(banner, words);
+  const banner = $("banner"), lines = [...(words ? [[kind, words]] : []), ...(name === "live" ? state.troubles : [])];
+  banner.hidden = !lines.length;
+  rows(banner, lines, ([, line]) => line, ([, line]) => make("p", "", line), (line, [its]) => mark(line, "kind", its));
   if (name !== state.link) {
     state.link = name;
     if (name !== "connecting") announce(name === "live" ? "Live again" : text);
@@ -267,7 +280,8 @@ function collect(now) {
     }
   }
   if (at - state.profit.at(-1)?.[0] > 5000) state.profit.push([at - 1, null, null]); // nobody knows what was between
-  state.profit.push([at, now.numbers.pnl, now.numbers.exposure]);
+  const speaks = now.executor.speaks; // what it said last is not of now
+  state.profit.push([at, speaks ? now.numbers.pnl : null, speaks ? now.numbers.exposure : null]);
   while (state.profit.length && at - state.profit[0][0] > KEEP_MS) state.profit.shift();
 }
 
@@ -291,10 +305,13 @@ function backfill(symbol, mid) {
 // ---- showing
 
 function show(now) {
+  state.troubles = troubles(now);
   const ways = now.stages.filter((one) => one.name !== "monitor" && one.name !== "exchange");
   link(ways.some((one) => one.state === "ready" || one.state === "waiting") || !ways.length && now.stages.length ? "live" : "stopped");
   put($("where"), [now.instance, [now.venue, now.gateway].filter(Boolean).join(" → ")].filter(Boolean).join(" · "));
   trading(now.state);
+  alerts(now.alerts);
+  lastWord(now);
   tiles(now);
   markets(now);
   stations(now);
@@ -309,44 +326,91 @@ function show(now) {
   notes(now, chosen);
 }
 
+const GOOD = ["ACTIVE"], DOUBTFUL = ["REDUCING", "FLATTENING", "RECONCILING", "STARTING", "DISARMED"];
+
+function standing(one) {
+  const good = GOOD.includes(one.state) && !one.why;
+  const unheard = one.switch.halt && !one.halted;
+  return { good, unheard, kind: unheard ? "bad" : good ? "good" : GOOD.includes(one.state) || DOUBTFUL.includes(one.state) ? "warn" : "bad" };
+}
+
 function trading(one) {
-  const good = one.state === "ACTIVE" && !one.why;
-  const kind = good ? "good" : ["ACTIVE", "REDUCING", "RECONCILING", "STARTING", "DISARMED"].includes(one.state) ? "warn" : "bad";
-  const switched = one.switch.halt ?? one.switch.reduction;
-  const unheard = one.switch.halt && !one.halted ? " (not confirmed by the executor)" : "";
-  const text = `${one.flattening ? "FLATTENING" : one.state}${unheard}`;
-  mark($("trading"), "kind", unheard ? "bad" : kind);
+  const { unheard, kind } = standing(one), text = `${one.state}${unheard ? " (not confirmed by the executor)" : ""}`;
+  mark($("trading"), "kind", kind);
   put($("trading-text"), text);
-  const who = switched ? ` (by ${switched.who}, ${clock(switched.when_ns)})` : "";
-  const said = unheard ? `The halt is set${who}: ${one.switch.halt.why}; no executor confirms it.` : good ? "" : one.why ? `${text}: ${one.why}` : text;
-  if (state.link === "live" && !good) {
-    const banner = $("banner");
-    banner.hidden = false;
-    mark(banner, "kind", kind === "bad" || unheard ? "bad" : "warn");
-    put(banner, said);
-  }
   if (state.said !== text) {
     if (state.said !== undefined) announce(`Trading: ${text}`);
     state.said = text;
   }
 }
 
+/** Sentences of what is wrong, each with its kind, the worst for trading first. */
+function troubles(now) {
+  const found = [], one = now.state, { good, unheard, kind } = standing(one), { speaks, heard_ns: heard } = now.executor;
+  const by = (set) => ` (by ${set.who}, ${clock(set.when_ns)})`;
+  if (unheard) found.push(["bad", `The halt is set${by(one.switch.halt)}: ${one.switch.halt.why}; no executor confirms it.`]);
+  if (!speaks) {
+    const gone = one.state === "SILENT" ? "The executor is silent: it hangs, or the machine does" : heard ? "The executor has gone" : "No executor runs";
+    found.push(["bad", `${gone}${heard ? `; ${one.why}` : ""}. ${heard ? `Profit, exposure, limits, latency and refusals are its last word, of ${clock(heard)}; markets, orders and fills go on, from the books and the journal.` : ""}`]);
+  } else if (!good && !unheard) {
+    found.push([kind, one.why ? `${one.state}: ${one.why}` : one.state]);
+  }
+  const set = one.switch.reduction;
+  if (set && !one.reducing && !one.halted && speaks) found.push(["warn", `${set.flatten ? "Flatten" : "Reduce"} is asked for${by(set)}: ${set.why}; the executor does not confirm it.`]);
+  const workers = now.missing.filter((name) => name.startsWith("inference-"));
+  const none = workers.length && !now.stages.some((stage) => stage.name.startsWith("inference-") && stage.state !== "gone");
+  if (none) found.push(["bad", "No worker runs: nothing is predicted."]);
+  const missing = now.missing.filter((name) => !(none && workers.includes(name)) && name !== "executor");
+  if (missing.length) found.push(["bad", `Not running: ${missing.join(", ")}.`]);
+  if (now.journal.error && heard) found.push(["bad", `The journal cannot be read: ${now.journal.error}`]);
+  return found;
+}
+
+function alerts({ wanted, firing, former }) {
+  $("alerts").hidden = !firing.length && !former.length;
+  rows($("firing"), firing, (one) => `${one.name} ${one.subject}`, (one) => make("li", "", make("span", "state"), " ", make("b", "", `${one.name} ${one.subject}`), " ", make("span"), " ", make("small")), (row, one) => {
+    const [pill, , what, since] = row.children;
+    mark(pill, "kind", one.severity === "critical" ? "bad" : "warn");
+    put(pill, one.severity);
+    put(what, one.what);
+    put(since, `since ${clock(one.since_ns)}${one.remedy ? ` · ${one.remedy}` : ""}`);
+  });
+  $("former").hidden = !former.length;
+  put($("former"), former.length ? `Told before ${wanted ? "the last start" : "alerts were switched off"} and not known now: ${former.map((one) => `${one.name} ${one.subject}`.trim()).join(", ")}` : "");
+  const worst = firing.filter((one) => one.severity === "critical").length;
+  if (worst > (state.critical ?? worst)) announce(`Alert: ${firing[0].what}`);
+  state.critical = worst;
+}
+
+/** Figures that only the executor tells must not look live where it tells nothing. */
+function lastWord(now) {
+  const { speaks, heard_ns: heard } = now.executor;
+  mark(document.body, "executor", speaks || !heard ? "speaks" : "silent");
+  for (const node of document.querySelectorAll(".last-word")) put(node, speaks || !heard ? "" : `${node.dataset.before ?? ""}executor's last word, ${clock(heard)}`);
+}
+
 function tiles(now) {
   const n = now.numbers, r = now.rates, whole = now.latency_us.tick_to_decision;
   const told = whole && whole.now.count ? whole.now : whole?.all;
   const rate = (name) => r[name] === undefined ? "–" : number(r[name]);
+  const lastly = now.executor.speaks ? "" : `last word ${now.executor.heard_ns ? clock(now.executor.heard_ns) : "never"}`;
+  const fees = n.fees ? `, fees ${number(-n.fees, 2, true)}` : "";
   const items = [
     ["Ticks", `${rate("ticks")}/s`, `${number(n.ticks)} in all`],
     ["Predictions", `${rate("predictions")}/s`, `${number(n.skipped)} rows skipped`],
-    ["Tick to decision, p50", told?.count ? `${micro(told.p50)} µs` : "–", told?.count ? `p99 ${micro(told.p99)} µs` : "no decision yet"],
-    ["Decisions", `${rate("decisions")}/s`, `${number(n.decisions)} in all`],
-    ["Orders", number(n.orders), n.unresolved ? `${number(n.unresolved)} unresolved` : `${number(n.working)} working`],
-    ["Fills", number(n.fills), `fees ${number(n.fees, 2)}`],
-    ["Profit", number(n.pnl, 2, true), `closed ${number(n.realised, 0, true)}, open ${number(n.unrealised, 0, true)}`],
-    ["Exposure", number(n.exposure), `net ${number(n.position, 0, true)}`],
+    ["Tick to decision", told?.count ? `${micro(told.p50)} µs` : "–", told?.count ? `median; p99 ${micro(told.p99)} µs` : "no decision yet", true],
+    ["Decisions", `${rate("decisions")}/s`, `${number(n.decisions)} in all`, true],
+    ["Orders", number(n.orders), n.unresolved ? `${number(n.unresolved)} unresolved` : `${number(n.working)} working`, true],
+    ["Fills", number(n.fills), `fees ${number(n.fees, 2)}`, true],
+    ["Profit", number(n.pnl, 2, true), `closed ${number(n.realised, 2, true)}, open ${number(n.unrealised, 2, true)}${fees}`, true],
+    ["Exposure", number(n.exposure), `net ${number(n.position, 0, true)}`, true],
   ];
   rows($("tiles"), items, (item) => item[0], ([name]) => make("div", "", make("dt", "", name), make("dd", "figure"), make("dd", "more")),
-    (box, [, figure, more]) => { put(box.children[1], figure); put(box.children[2], more); });
+    (box, [, figure, more, told]) => {
+      box.classList.toggle("of-executor", Boolean(told));
+      put(box.children[1], figure);
+      put(box.children[2], told && lastly ? `${more} · ${lastly}` : more);
+    });
 }
 
 function choose(symbol) {
@@ -429,6 +493,8 @@ function place(bar, from, width) {
   if (bar.style.width !== wide) bar.style.width = wide;
 }
 
+const EXECUTORS = new Set(["max_gross_notional", "max_daily_loss", "max_drawdown", "max_open_orders", "max_orders_per_s"]);
+
 function limits(now) {
   rows($("limits"), now.limits.slice(0, 10), (one) => `${one.name} ${one.symbol}`, (one) => {
     const row = cells("break", "", "n", "n", "n")();
@@ -439,6 +505,7 @@ function limits(now) {
     row.children[4].append(make("span"));
     return row;
   }, (row, one) => {
+    row.classList.toggle("stale", now.executor.heard_ns !== null && !now.executor.speaks && EXECUTORS.has(one.name));
     const to = row.children, kind = one.share >= 1 ? "bad" : one.share >= 0.8 ? "warn" : "";
     place(to[1].firstChild.firstChild, 0, one.share);
     if (kind) mark(to[1].firstChild, "kind", kind); else delete to[1].firstChild.dataset.kind;
@@ -451,7 +518,7 @@ function limits(now) {
   }, "No limits known yet");
 }
 
-const STANDS = { ready: "good", waiting: "warn", silent: "bad", gone: "bad" };
+const STANDS = { ready: "good", waiting: "warn", connecting: "warn", silent: "bad", gone: "bad" };
 
 function stages(now) {
   rows($("stages"), now.stages, (one) => one.name, (one) => {
@@ -553,6 +620,8 @@ function models(now) {
       : `Brier ${number(one.brier, 4)} against ${number(one.brier_base, 4)} of the base rate · calibration error ${number(one.ece, 3)} · hits ${number(one.hit_rate * 100, 1)} %`;
     return [`${one.title} ${one.id.slice(0, 8)}`, one.role === "live" ? "good" : "", one.role, `${number(one.known)} judged after ${one.horizon_s} s · ${score} · ${drift}`];
   });
+  // A chart without points is an empty half of the card.
+  $("chart-calibration").hidden = !now.judged.models.some((one) => one.bins?.length);
   const parent = $("models");
   if (!now.judged.models.length && !parent.firstChild) parent.append(make("li", "", "Nothing is judged yet: an outcome is known a horizon after its prediction."));
   else if (now.judged.models.length && parent.firstChild && !parent.known?.size) parent.firstChild.remove();
@@ -568,16 +637,17 @@ function notes(now, chosen) {
 // ---- acting
 
 function dress() {
-  const can = state.hello?.controls && token();
+  const can = state.hello?.controls && state.unlocked;
+  mark(document.body, "controls", can ? "open" : "locked");
   for (const button of document.querySelectorAll(".act")) {
     button.setAttribute("aria-disabled", String(!can));
     button.title = can ? "" : state.hello?.controls ? "Takes the token: unlock first" : "View only";
   }
-  $("unlock").hidden = !state.hello?.controls || Boolean(token());
+  $("unlock").hidden = !state.hello?.controls || can;
   put($("about"), (state.hello && !state.hello.controls
     ? "View only: start the pipeline with $ALPHA_MONITOR_TOKEN (16 characters or more) to have the buttons, or open the address that alpha run prints. " : "")
     + "What is shown is read from the pipeline's memory and journal. Times are of this browser.");
-  if (state.hello) charts.begin(state.hello.charts);
+  if (state.hello) charts.begin(state.hello.charts, state.hello.sheets);
 }
 
 let doing = null;
@@ -585,7 +655,7 @@ let doing = null;
 for (const button of document.querySelectorAll(".act")) {
   button.addEventListener("click", () => {
     if (button.getAttribute("aria-disabled") === "true") {
-      if (state.hello?.controls) askToken("Controls take the token: the one that alpha run printed, or $ALPHA_MONITOR_TOKEN.");
+      if (state.hello?.controls) askToken(TAKES);
       else announce("View only: this monitor was started without a token");
       return;
     }
@@ -605,7 +675,8 @@ for (const button of document.querySelectorAll(".act")) {
   });
 }
 
-function control(action, why) {
+/** Say it, and have the answer: {ok, text}. */
+function ask(message) {
   return new Promise((resolve) => {
     const id = ++state.asked;
     if (socket?.readyState !== WebSocket.OPEN) {
@@ -613,8 +684,23 @@ function control(action, why) {
       return;
     }
     state.waiting.set(id, resolve);
-    say({ type: "control", id, do: action, confirm: action, why, token: token() });
+    say({ ...message, id });
   });
+}
+
+const control = (action, why) => ask({ type: "control", do: action, confirm: action, why, token: token() });
+
+/** Unlock if it is the right token; what is known to be wrong is not kept. Returns the answer. */
+async function check(given) {
+  const answer = await ask({ type: "token", token: given });
+  state.unlocked = answer.ok;
+  if (answer.ok) remember(session, TOKEN, given);
+  else if (answer.text.startsWith("refused") && token() === given) {
+    remember(session, TOKEN, null);
+    tell("The token of this page's address is not that of this run: view only.");
+  }
+  dress();
+  return answer;
 }
 
 async function confirmed() {
@@ -623,35 +709,61 @@ async function confirmed() {
   $("confirm-yes").hidden = true;
   put($("confirm-said"), "Asked; waiting for the executor to confirm.");
   const { ok, text } = await control(action, $("why").value);
-  put($("confirm-said"), `${ok ? "Done" : "Not confirmed"}: ${text}`);
+  if (ok) {
+    $("confirm").close();
+    tell(`Done: ${text}`);
+    return;
+  }
+  put($("confirm-h"), "Not confirmed");
+  put($("confirm-what"), "");
+  $("why").hidden = document.querySelector("label[for=why]").hidden = true;
+  put($("confirm-said"), text);
   put($("confirm-no"), "Close");
   $("confirm-no").focus();
   if (text.startsWith("refused: the token")) {
     remember(session, TOKEN, null);
+    state.unlocked = false;
     dress();
   }
 }
 
+$("done-close").addEventListener("click", () => { $("done").hidden = true; });
 $("confirm-yes").addEventListener("click", confirmed);
 $("confirm-no").addEventListener("click", () => $("confirm").close());
 $("why").addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); confirmed(); } });
 
+const TAKES = "Controls take the token: the one that alpha run printed, or $ALPHA_MONITOR_TOKEN.";
+
 function askToken(words) {
   put($("token-what"), words);
+  put($("token-said"), "");
   $("token-in").value = "";
   $("token").showModal();
   $("token-in").focus();
 }
-function useToken() {
+async function useToken() {
   const given = $("token-in").value.trim();
-  $("token").close();
-  if (!given) return;
-  remember(session, TOKEN, given);
-  dress();
-  announce("Token kept for this tab");
-  if (socket === null) connect();
+  if (!given || checking) return;
+  if (socket?.readyState !== WebSocket.OPEN) { // nothing is shown without it: the link is opened with it, or refused
+    remember(session, TOKEN, given);
+    $("token").close();
+    if (socket === null) connect();
+    return;
+  }
+  checking = true;
+  put($("token-said"), "Checking.");
+  const { ok, text } = await check(given);
+  checking = false;
+  if (ok) {
+    $("token").close();
+    tell("Unlocked: the token is kept for this tab.");
+  } else {
+    put($("token-said"), text.startsWith("refused") ? "That is not the token of this run." : text);
+    $("token-in").select();
+  }
 }
-$("unlock").addEventListener("click", () => askToken("Controls take the token: the one that alpha run printed, or $ALPHA_MONITOR_TOKEN."));
+let checking = false;
+$("unlock").addEventListener("click", () => askToken(TAKES));
 $("token-yes").addEventListener("click", useToken);
 $("token-no").addEventListener("click", () => $("token").close());
 $("token-in").addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); useToken(); } });

@@ -18,8 +18,9 @@ export class Charts {
     new ResizeObserver(() => this.#resize()).observe(document.querySelector("main"));
   }
 
-  /** Load the library, once; without it say how to have charts. */
-  begin(there) {
+  /** Load the library, once; without it say how to have charts. `sheets`: the ids of style sheets that it would bring
+      for charts which nobody here draws, and which the page's policy keeps out: it takes them for being there. */
+  begin(there, sheets) {
     if (this.#asked) return;
     if (!there) {
       for (const node of this.#document.querySelectorAll(".chart")) {
@@ -34,6 +35,11 @@ export class Charts {
       node.classList.remove("none");
       node.setAttribute("role", "img");
       node.textContent = "";
+    }
+    for (const id of sheets) {
+      const there = this.#document.createElement("meta");
+      there.id = id;
+      this.#document.head.append(there);
     }
     const script = this.#document.createElement("script");
     script.src = "/plotly.min.js";
