@@ -124,11 +124,18 @@ def judge_blocks(found: Blocks) -> Iterator[Finding]:
                           "alpha status; start the stage again, or let its supervisor")
         elif free:
             wrong = True
+            strange = [block.name for block in free if not block.pid]
             by = ", ".join(sorted({str(block.pid) for block in free if block.pid})) or "unknown"
             if any(block.pid in found.living for block in free):
                 yield warning(f"{who}: {len(free)} blocks ({size:,.1f} MiB) are held by nobody, but pid {by} lives: "
                               f"{names}", "it is starting, or another program has its number",
                               "look again in a moment: alpha doctor --only blocks")
+            elif strange:
+                paths = " ".join(str(shm.SHM_DIR / name) for name in strange)
+                rest = "; then alpha doctor --fix" if len(strange) < len(free) else ""
+                yield warning(f"{who}: {len(strange)} blocks do not say who wrote them: {', '.join(strange)}",
+                              "they are of another version, or none of ours, so --fix leaves this instance alone",
+                              f"stop what uses them, then rm {paths}{rest}")
             else:
                 yield warning(f"{who}: {len(free)} blocks ({size:,.1f} MiB) left by pid {by}: {names}",
                               "killed stages leave their memory taken", "alpha doctor --fix")

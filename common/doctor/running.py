@@ -18,6 +18,7 @@ from common.overview import Overview, StageState
 
 _YOUNG_S = 30.0  # a process of less is still starting
 _LONGEST = "tap.predictions.inference-63.sock"  # name of a socket
+_SHUTDOWN = 6  # supervisor.xmlrpc.Faults.SHUTDOWN_STATE
 _MAX_PATH = 107  # sockaddr_un, without the closing zero
 
 
@@ -58,6 +59,7 @@ class Supervisor(NamedTuple):
     programs: list[str]
     sockets: dict[str, str]  #: path -> why it does not answer; "" where it does
     states: list[tuple[str, str, str]]  #: process, state, description
+    stopping: tuple[str, ...] = ()  #: paths of those that shut down
 
 
 def look_processes(patient: Patient) -> Processes:
@@ -168,17 +170,19 @@ def judge_stages(found: Stages) -> Iterator[Finding]:
         log, errors = f"alpha logs {name}", found.errors.get(name, 0)
         if not one.up and one.usage is not None and one.waiting_for:
             wrong += 1
-            yield warning(f"{name} gave no sign of life for {one.age_s:,.0f} s: it is busy with {one.waiting_for}",
-                          "no tick gets past it", "wait: the first start on a machine compiles, for a minute or two")
+            yield warning(f"{name} is silent for {one.age_s:,.0f} s: it is busy with {one.waiting_for}",
+                          _without(name), "wait: the first start on a machine compiles, for a minute or two")
         elif not one.up:
             wrong += 1
-            dead = "its process is gone" if one.usage is None else "it hangs"
-            yield error(f"{name} gave no sign of life for {one.age_s:,.0f} s: {dead}", "no tick gets past it",
+            dead = "gone: its process has ended" if one.usage is None else "silent: it hangs, or the machine does"
+            yield error(f"{name} is {dead}; its last sign of life was {one.age_s:,.0f} s ago", _without(name),
                         f"see {log}; {'start it' if one.usage is None else 'kill it, its supervisor starts it'} again")
         elif not one.ready:
             wrong += 1
-            yield warning(f"{name} waits for {one.waiting_for or 'something that it does not tell'}",
-                          "no tick gets past it", f"see {log}, and the stage that it waits for")
+            what = "is not connected to its venue" if not one.waiting_for and name.startswith("ingest") else \
+                f"waits for {one.waiting_for or 'something that it does not tell'}"
+            yield warning(f"{name} {what}", _without(name),
+                          f"see {log}, and the stage that it waits for")
         if errors:
             wrong += 1
             yield warning(f"{name} ended with an error {errors} times", "what it was may come again",
@@ -193,6 +197,17 @@ def judge_stages(found: Stages) -> Iterator[Finding]:
                       "; ".join(f"alpha {_command(name)}" for name in missing) + "; or alpha run")
     if not wrong:
         yield ok(f"{len(found.found)} stages ready")
+
+
+#: kind of a stage -> what there is not while it does not work
+_WITHOUT = {"exchange": "there is no venue to send ticks and take orders", "ingest": "no tick comes in",
+            "feature": "no tick gets past it", "inference": "it predicts nothing",
+            "executor": "nothing is decided, ordered or cancelled",
+            "monitor": "no page, no alerts, and no prediction is judged; trading goes on without it"}
+
+
+def _without(stage: str) -> str:
+    return _WITHOUT.get(stage.partition("-")[0], "what depends on it waits")
 
 
 def _command(stage: str) -> str:
@@ -210,17 +225,22 @@ def look_supervisor(patient: Patient) -> Supervisor:
         except (AlphaError, configparser.Error) as problem:
             wrong = problem if isinstance(problem, AlphaError) else AlphaError(
                 "the supervisor's configuration does not parse", where=str(problem))
-    sockets, states = {}, []
+    sockets, states, stopping = {}, [], []
     for path in (config.run_dir / "supervisor.sock", patient.root / ".alpha" / "supervisor.sock"):
         if path.exists() and str(path) not in sockets:
             try:
                 found = _states(path)
+            except xmlrpc.client.Fault as problem:
+                if problem.faultCode == _SHUTDOWN:
+                    stopping.append(str(path))
+                else:
+                    sockets[str(path)] = problem.faultString
             except (OSError, xmlrpc.client.Error) as problem:
                 sockets[str(path)] = str(problem) or type(problem).__name__
             else:
                 sockets[str(path)] = ""
                 states += [(one["name"], one["statename"], one["description"]) for one in found]
-    return Supervisor(wrong, programs, sockets, states)
+    return Supervisor(wrong, programs, sockets, states, tuple(stopping))
 
 
 def _states(path: Path) -> list[dict]:
@@ -241,6 +261,10 @@ def judge_supervisor(found: Supervisor) -> Iterator[Finding]:
     if found.wrong:
         bad = True
         yield refused(found.wrong, "`alpha run` cannot start anything", "git checkout supervisord.conf")
+    for path in found.stopping:
+        bad = True
+        yield note(f"the supervisor at {path} shuts down", "it stops its processes one after the other",
+                   "wait for it to end; alpha doctor --only supervisor")
     for path, silent in found.sockets.items():
         if silent:
             bad = True

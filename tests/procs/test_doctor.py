@@ -339,7 +339,7 @@ def test_a_healthy_pipeline_has_no_error_and_what_is_planted_in_it_is_found(inst
         try:
             until(lambda: pipeline.overview.age_s("feature") > 2, 10, "the silence of feature")
             silent = [one for one in found("stages", pipeline.env) if one.level == Level.ERROR]
-            assert is_found(silent[0], Level.ERROR, "feature gave no sign of life", "alpha logs feature")
+            assert is_found(silent[0], Level.ERROR, "feature is silent", "alpha logs feature")
             assert "it hangs" in silent[0].what
         finally:
             os.kill(feature, signal.SIGCONT)

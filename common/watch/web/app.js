@@ -617,8 +617,8 @@ function models(now) {
     const drift = one.drift === null ? "drift not measured" : one.drift.shifted === null ? "drift: too few rows yet"
       : `drift: ${one.drift.shifted} columns shifted${one.drift.worst.length ? `, most ${one.drift.worst[0][0]} (PSI ${number(one.drift.worst[0][1], 2)})` : ""}`;
     const score = one.brier === null ? "no outcome with a move yet"
-      : `Brier ${number(one.brier, 4)} against ${number(one.brier_base, 4)} of the base rate · calibration error ${number(one.ece, 3)} · hits ${number(one.hit_rate * 100, 1)} %`;
-    return [`${one.title} ${one.id.slice(0, 8)}`, one.role === "live" ? "good" : "", one.role, `${number(one.known)} judged after ${one.horizon_s} s · ${score} · ${drift}`];
+      : `Brier ${number(one.brier, 4)} against ${number(one.brier_base, 4)} of the base rate\ncalibration error ${number(one.ece, 3)}\nhits ${number(one.hit_rate * 100, 1)} %`;
+    return [`${one.title} ${one.id.slice(0, 8)}`, one.role === "live" ? "good" : "", one.role, `${number(one.known)} judged after ${one.horizon_s} s\n${score}\n${drift}`];
   });
   // A chart without points is an empty half of the card.
   $("chart-calibration").hidden = !now.judged.models.some((one) => one.bins?.length);

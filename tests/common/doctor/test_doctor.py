@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import xmlrpc.client
 from pathlib import Path
 
 import pytest
@@ -87,10 +88,11 @@ def process(**more) -> Process:
                       "by_systemd": False, "locks": ("/run/a/stage.feature.lock",), **more})
 
 
-def stages(expected: tuple[str, ...] = ("feature",), errors: int = 0, **more) -> running.Stages:
+def stages(expected: tuple[str, ...] = ("feature",), errors: int = 0, name: str = "feature", **more
+           ) -> running.Stages:
     state = StageState(**{"up": True, "ready": True, "age_s": 0.1, "uptime_s": 9.0, "restarts": 0,
                           "usage": Usage(1, 1.0), "waiting_for": "", **more})
-    return running.Stages({"feature": state}, {"feature": errors}, expected)
+    return running.Stages({name: state}, {name: errors}, expected)
 
 
 def owned(**more) -> files.Owned:
@@ -211,9 +213,9 @@ PLANTED = {
     "ports": [(ports(Listener("127.0.0.1", 8765, 1), 9, "python -m procs.cli exchange"),
                ERROR, "the exchange of another instance, pid 9", "kill 9, or set ALPHA_EXCHANGE__PORT"),
               (ports(Listener("::", 8765, 1)), ERROR, "not to be seen", "ss -l")],
-    "stages": [(stages(age_s=9, up=False), ERROR, "no sign of life for 9 s: it hangs", "logs feature; kill it"),
+    "stages": [(stages(age_s=9, up=False), ERROR, "feature is silent: it hangs", "logs feature; kill it"),
                (stages(age_s=9, up=False, waiting_for="its kernels"), WARNING, "busy with its kernels", "wait"),
-               (stages(up=False, usage=None), ERROR, "its process is gone", "start it again"),
+               (stages(up=False, usage=None), ERROR, "gone: its process has ended", "start it again"),
                (stages(ready=False, waiting_for="books"), WARNING, "for books", "alpha logs feature"),
                (stages(errors=2), WARNING, "an error 2 times", "alpha logs"),
                (stages(restarts=3), NOTE, "started again 3 times", "alpha logs"),
@@ -223,6 +225,7 @@ PLANTED = {
          "alpha logs feature"),
         (supervisor(states=[("feature", "BACKOFF", "x")]), ERROR, "BACKOFF", "alpha logs feature"),
         (supervisor(states=[("feature", "STOPPED", "x")]), WARNING, "STOPPED", "start it"),
+        (supervisor(stopping=("/r/s.sock",)), NOTE, "the supervisor at /r/s.sock shuts down", "wait"),
         (supervisor(sockets={"/r/s.sock": "refused"}), NOTE, "no supervisor answers", "rm /r/s.sock"),
         (supervisor(wrong=ConfigError("no numprocs line", where="feature")), ERROR, "numprocs", "git checkout")],
     "config": [
@@ -347,6 +350,38 @@ def test_a_fault_is_named_with_its_remedy(name, case):
     assert [one for one in found if one.level == level and what in one.what and remedy in one.remedy], found
     for one in found:
         assert one.level == OK or one.what and one.why and one.remedy and "\n" not in one.what + one.why + one.remedy
+
+
+def test_what_a_stage_that_does_not_work_keeps_from_happening_is_of_that_stage():
+    told = {name: list(running.judge_stages(stages((name,), name=name, ready=False)))[0].why
+            for name in ("exchange", "ingest-1", "feature", "inference-2", "executor", "monitor")}
+    assert len(set(told.values())) == 6 and "trading goes on" in told["monitor"] and "ordered" in told["executor"]
+
+
+def test_a_supervisor_that_shuts_down_is_no_killed_one(tmp_path, monkeypatch):
+    config = Config(instance=Instance(run_dir=str(tmp_path)))
+    (tmp_path / "supervisor.sock").touch()
+
+    def answer(path):
+        raise xmlrpc.client.Fault(6, "SHUTDOWN_STATE")
+
+    monkeypatch.setattr(running, "_states", answer)
+    found = running.look_supervisor(Patient(config, None, None, {}, root=tmp_path))
+    assert found.stopping == (str(tmp_path / "supervisor.sock"),) and not found.sockets
+    told = str(list(running.judge_supervisor(found)))
+    assert "shuts down" in told and "Fault" not in told and "killed" not in told
+
+
+def test_a_block_that_says_nothing_is_not_left_to_a_remedy_that_leaves_it(instance):
+    path = shm.SHM_DIR / shm.block_name(instance, "rows")
+    path.write_bytes(bytes(1000))
+    try:
+        patient = Patient(Config(instance=Instance(name=instance)), None, None, {})
+        assert instance not in memory.leftovers(patient)
+        told = [one for one in memory.judge_blocks(memory.look_blocks(patient)) if path.name in one.what]
+        assert f"rm {path}" in told[0].remedy and "alpha doctor --fix" not in told[0].remedy
+    finally:
+        path.unlink()
 
 
 def test_no_table_speaks_of_a_check_that_is_gone():
