@@ -361,10 +361,10 @@ def monitor(path: str | None) -> None:
     with the move, and the columns that look least as in training. A challenger (inference.shadow) is compared with the
     model that trades on the rows that both predicted.
 
-    The page shows books, probabilities, orders, latency, limits and health as they are now. $ALPHA_MONITOR_TOKEN, 16
-    characters or more, gives it buttons: halt, reduce, flatten, resume; open /#token=TOKEN once. Without it nobody can
-    act, and beyond loopback (monitor.host) nothing is served without it. A scraper sends `Authorization: Bearer TOKEN`
-    there.
+    The page shows alerts, books, probabilities, orders, latency, limits and health as they are now.
+    $ALPHA_MONITOR_TOKEN, 16 characters or more, gives it buttons: halt, reduce, flatten, resume; open /#token=TOKEN
+    once. Without it nobody can act. Beyond loopback (monitor.host) the monitor does not start without one, and no
+    figure is told without it: only the page's own files are. A scraper sends `Authorization: Bearer TOKEN` there.
 
     Starts in any order: it waits for the books ring. It runs when a core is idle, and takes none from the stages. With
     monitor.enabled = false it ends at once, with exit code 0.
@@ -390,8 +390,9 @@ def _build(config: Config, network: Network, telemetry: Telemetry) -> Monitor:
     monitor = Monitor(config, clock, telemetry, network.pull("judged"),
                       alarms=Alarms(config, clock, configured(config)))
     if config.monitor.page:
-        monitor.page = Server(config, Access(config.monitor.host, os.environ.get(ENV_TOKEN, "")), telemetry,
-                              monitor.newest)
+        access = Access(config.monitor.host, os.environ.get(ENV_TOKEN, ""))
+        monitor.page = Server(config, access, telemetry, monitor.newest)
         monitor.page.start()
-        _log.info("the page is at %s", monitor.page.url)
+        _log.info("the page is at %s%s", monitor.page.url, "" if access.local else
+                  f", and for other machines at port {monitor.page.port} of {config.monitor.host}")
     return monitor

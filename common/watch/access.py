@@ -49,7 +49,10 @@ def is_loopback(host: str) -> bool:
 
 
 def address(host: str, port: int) -> str:
-    """The page of a server that is bound to them."""
+    """The page of a server that is bound to them, as a browser on this machine finds it."""
+    bound = _address(host)
+    if bound is not None and bound.is_unspecified:  # that is every address, and none that can be gone to
+        host = "127.0.0.1" if bound.version == 4 else "::1"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 

@@ -142,7 +142,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it is, for people; without the token."""
+        """Where it is, for people on this machine; without the token."""
         return address(self._config.monitor.host, self.port)
 
     def start(self) -> None:

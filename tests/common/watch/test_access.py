@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import ConfigError
-from common.watch.access import SECURITY, Access, Kind, is_loopback
+from common.watch.access import SECURITY, Access, Kind, address, is_loopback
 
 TOKEN = "correct-horse-battery-staple"
 LOCAL, OPEN, ANY = Access("127.0.0.1", TOKEN), Access("10.1.2.3", TOKEN), Access("0.0.0.0", TOKEN)
@@ -109,3 +109,10 @@ def test_nothing_of_elsewhere_is_loaded_and_nobody_frames_us():
     policy = SECURITY["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
     assert "http:" not in policy and "https:" not in policy and "*" not in policy
+
+
+@pytest.mark.parametrize("host, told", [
+    ("127.0.0.1", "http://127.0.0.1:9/"), ("localhost", "http://localhost:9/"), ("::1", "http://[::1]:9/"),
+    ("10.1.2.3", "http://10.1.2.3:9/"), ("0.0.0.0", "http://127.0.0.1:9/"), ("::", "http://[::1]:9/")])
+def test_the_address_that_is_told_is_one_that_can_be_gone_to(host, told):
+    assert address(host, 9) == told
