@@ -532,11 +532,14 @@ def test_a_venue_that_bans_is_asked_nothing_that_nobody_asked_for(venue, make, n
     clock.move(venue, 99_000_000_000)
     venue.call(lambda mode: mode.hang_up())
     until(lambda: gateway.work() == [] and not gateway._stream.live)
+    clock.move(venue, 500_000_000)  # it would have been opened again by now
     for _ in range(50):
         gateway.work()
+        assert gateway._stream._socket is None
     assert venue.call(lambda mode: len(mode.asked)) == asked and gateway.due_ns() > clock.monotonic_ns()
     clock.move(venue, 2_000_000_000)
     until(lambda: gateway.work() is not None and venue.call(lambda mode: len(mode.asked)) > asked)
+    until(lambda: gateway.work() is not None and gateway._stream.live)
 
 
 # ---- filters, and whose orders these are
