@@ -10,6 +10,8 @@ came of the last is written to the journal, as live, so each finds the caches as
 import contextlib
 import dataclasses
 import gc
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -31,8 +33,8 @@ from common.ring import Books
 from common.telemetry import Telemetry
 from common.wire import Prediction, encode
 from procs import executor as stage
+from procs.bench.child import alone, child, tell
 from procs.bench.live import Run
-from procs.bench.local import child
 from procs.bench.table import Goal, Part
 
 _ORDERS, _QUICK = 3000, 300  # of each pass
@@ -174,7 +176,7 @@ def decision(run: Run) -> Part:
     """The cost of a decision, and that of its write under either durability."""
     part = Part("decision", "a prediction that is there to its order at the gateway, one process, journal on disk")
     run.say("decision")
-    told = child(run, "decision", str(_QUICK if run.seconds <= 1 else _ORDERS))
+    told = child(run, __name__, str(_QUICK if run.seconds <= 1 else _ORDERS))
     costs = told["process"]["decision"]
     part.lines = [_line("without the write", costs)]
     part.lines += [_line(f'write, "{durability}"', told[durability]["write"]) for durability in _DURABILITIES]
@@ -233,3 +235,9 @@ def _figures(ns: np.ndarray) -> dict[str, float]:
     p50, p99 = np.quantile(ns, (0.5, 0.99)) / 1e3
     return {"p50": float(p50), "p99": float(p99), "best": float(ns.min()) / 1e3}
 
+
+
+if __name__ == "__main__":
+    alone()
+    with tempfile.TemporaryDirectory() as place:
+        tell(measure(place, int(sys.argv[1])))

@@ -29,6 +29,7 @@ from common.overview import Overview
 from common.ring import Books, Rows
 from common.synthetic import SyntheticMarket
 from procs.bench.bed import instance_of
+from procs.bench.child import alone, child, tell
 from procs.bench.live import Run
 from procs.bench.table import Goal, Part
 
@@ -50,7 +51,7 @@ def frames(run: Run, folder: str) -> Part:
     part = Part("frames", "validated book updates from raw venue frames, one process, "
                 + (f"{len(files)} recorded Binance usd-m files" if files else "synthetic VecTrade frames"))
     run.say("frames")
-    told = child(run, "frames", *files)
+    told = child(run, __name__, "frames", *files)
     rate, split = told["frames_per_s"], told["us"]
     part.lines = [f"{told['frames']:,} frames, {told['ticks']:,} ticks: {rate:,.0f} frames/s, median of "
                   f"{told['passes']} passes",
@@ -65,8 +66,8 @@ def features(run: Run) -> Part:
     every = [feature.name for feature in FEATURES if not feature.fitted]
     part = Part("features", f"features over history, one core: {len(DEFAULT)}, and all {len(every)} not fitted")
     run.say("features")
-    told = child(run, "features")
-    told["all"] = child(run, "features", *every)
+    told = child(run, __name__, "features")
+    told["all"] = child(run, __name__, "features", *every)
     part.lines = [f"{count}: {one['ticks_per_s']:,.0f} ticks/s, median of {one['passes']} passes, best "
                   f"{one['best']:,.0f}; a tick by itself {one['us_per_live_tick']:.2f} us, best {one['best_us']:.2f}"
                   for count, one in ((len(DEFAULT), told), (len(every), told["all"]))]
@@ -86,9 +87,9 @@ def backtest(run: Run, folder: str) -> Part:
     part = Part("backtest", "backtest from raw capture, model on every tick, " + (
         f"{len(files)} recorded Binance usd-m files" if files else "synthetic VecTrade frames"))
     run.say("backtest")
-    told = child(run, "backtest", str(run.model), *files)
+    told = child(run, __name__, "backtest", str(run.model), *files)
     run.say("backtest, line by line")
-    told["replay"] = child(run, "replay", str(run.model), *files)
+    told["replay"] = child(run, __name__, "replay", str(run.model), *files)
     part.lines = [f"{told['frames']:,} frames, {told['predictions']:,} predictions, {told['orders']:,} orders in "
                   f"{told['seconds']:.2f} s: {told['frames_per_s']:,.0f} frames/s, median of {told['passes']} passes "
                   f"(best {told['best']:,.0f}); {_JUDGED}",
@@ -162,19 +163,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def child(run: Run, *arguments: str) -> dict[str, Any]:
-    """What this module prints as a program."""
-    environment = run.bed.environment("local", **run.settings(run.model))
-    process = run.bed.spawn("procs.bench.local", *arguments, environment=environment, talks=True)
-    try:
-        text = process.stdout.read()
-        if process.wait(60):
-            run.bed.check()
-    finally:
-        run.bed.stop([process])
-    return json.loads(text)
 
 
 # ---- in the child
@@ -317,19 +305,6 @@ def _replay(model: str, *files: str) -> dict[str, Any]:
             **{key: told[key] for key in ("ticks", "predictions", "skipped", "decisions")}}
 
 
-def _telemetry(model: str) -> dict[str, Any]:
-    from procs.bench.telemetry import measure
-
-    return measure(model)
-
-
-def _decision(orders: str) -> dict[str, Any]:
-    from procs.bench.decision import measure
-
-    with tempfile.TemporaryDirectory() as folder:
-        return measure(folder, int(orders))
-
-
 def _timed(work: Any) -> tuple[float, Any]:
     gc.collect()
     began = time.perf_counter()
@@ -338,6 +313,6 @@ def _timed(work: Any) -> tuple[float, Any]:
 
 
 if __name__ == "__main__":
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
-    print(json.dumps({"frames": _frames, "features": _features, "backtest": _backtest, "replay": _replay,
-                      "telemetry": _telemetry, "decision": _decision}[sys.argv[1]](*sys.argv[2:])))
+    alone()
+    parts = {"frames": _frames, "features": _features, "backtest": _backtest, "replay": _replay}
+    tell(parts[sys.argv[1]](*sys.argv[2:]))

@@ -7,6 +7,7 @@ on and counted. So the numbers of calls are those of a rate, exact, and the same
 
 import dataclasses
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -36,8 +37,8 @@ from procs import feature as feature_stage
 from procs import inference as inference_stage
 from procs import ingest as ingest_stage
 from procs import monitor as monitor_stage
+from procs.bench.child import alone, child, tell
 from procs.bench.live import Run
-from procs.bench.local import child
 from procs.bench.table import Part
 
 STAGES = {"ingest": ingest_stage, "feature": feature_stage, "inference": inference_stage, "executor": executor_stage}
@@ -220,7 +221,7 @@ def telemetry(run: Run) -> Part:
     """The part of the benchmark."""
     part = Part("telemetry", f"what telemetry costs, at {RATE:,.0f} ticks/s; processor time, p50 and best of batches")
     run.say("telemetry")
-    told = child(run, "telemetry", str(run.model))
+    told = child(run, __name__, str(run.model))
     items = told["items"]
 
     def spent(what: str, us: bool = False) -> str:
@@ -239,3 +240,8 @@ def telemetry(run: Run) -> Part:
     part.figures = told
     part.hides = "what else of a turn is spent for telemetry, such as taking differences of stamps; cold caches"
     return part
+
+
+if __name__ == "__main__":
+    alone()
+    tell(measure(sys.argv[1]))
