@@ -43,7 +43,7 @@ class Trails:
 def picture(snapshot: Mapping[str, Any], trails: Trails, width: int, height: int, selected: str = "",
             paused: bool = False, blocks: str = BLOCKS) -> list[Line]:
     """At most `height` lines of `width` characters. `selected`: the symbol whose orders are shown, "" for all."""
-    lines = _header(snapshot, paused) + _troubles(snapshot, max(1, height // 8))
+    lines = _header(snapshot, paused, width) + _troubles(snapshot, max(1, height // 8))
     left = height - len(lines)
     stages, latency = _stages(snapshot), lambda wide: _latency(snapshot, wide, blocks)
     limits = lambda wide: _limits(snapshot, wide, blocks)  # noqa: E731
@@ -109,7 +109,7 @@ def bar(parts: Sequence[float], most: float, width: int, fills: str) -> str:
 # ---- the parts
 
 
-def _header(snapshot: Mapping[str, Any], paused: bool) -> list[Line]:
+def _header(snapshot: Mapping[str, Any], paused: bool, width: int) -> list[Line]:
     state, numbers = snapshot["state"], snapshot["numbers"]
     mood = _STATES.get(state["state"], WARN)
     switch = state["switch"]
@@ -123,10 +123,17 @@ def _header(snapshot: Mapping[str, Any], paused: bool) -> list[Line]:
     heard = "" if snapshot["executor"]["speaks"] else f" ({_last_word(snapshot)})"
     title = [part for part in (snapshot["instance"], snapshot["venue"], snapshot["gateway"] and
                                f"orders {snapshot['gateway']}") if part]
-    money = (f"  position {numbers['position']:,.0f}  pnl {numbers['pnl']:+,.2f}{heard}  errors {numbers['errors']:,}"
-             f"  restarts {numbers['restarts']:,}")
-    return [[(f"alpha {' · '.join(title)}", HEAD), (money, BAD if numbers["errors"] else ""),
-             (f"  {_clock(snapshot['at_ns'])}", DIM)], line]
+    figures = [f"pnl {numbers['pnl']:+,.2f}{heard}", f"position {numbers['position']:,.0f}",
+               f"errors {numbers['errors']:,}", f"restarts {numbers['restarts']:,}"]
+    clock = f"  {_clock(snapshot['at_ns'])}"
+    head = f"alpha {' · '.join(title)}"
+    if len(head) + 2 + len(figures[0]) + len(clock) > width:
+        head = f"alpha {title[0]}"
+    room, money = width - len(head) - len(clock), ""
+    for figure in figures:  # whole or not at all
+        if len(figure) + 2 <= room:
+            money, room = f"{money}  {figure}", room - len(figure) - 2
+    return [[(head, HEAD), (money, BAD if numbers["errors"] else ""), (clock, DIM)], line]
 
 
 def _troubles(snapshot: Mapping[str, Any], most: int) -> list[Line]:
@@ -183,11 +190,11 @@ def _told_by_executor(snapshot: Mapping[str, Any], more: str) -> str:
 
 
 def _stages(snapshot: Mapping[str, Any]) -> list[Line]:
-    lines = [_heading(f"{'STAGES':<12}{'':<11}{'cores':>5}{'MB':>5}{'starts':>7}")]
+    lines = [_heading(f"{'STAGES':<12}{'':<10}{'cores':>5}{'MB':>5}{'starts':>7}")]
     for stage in snapshot["stages"]:
         cores = "-" if stage["cpu"] is None else f"{stage['cpu']:.2f}"
         memory = "-" if stage["memory_mb"] is None else f"{stage['memory_mb']:.0f}"
-        line: Line = [(f"{stage['name']:<12}", ""), (f"{stage['state']:<10} ", _STATES.get(stage["state"], WARN)),
+        line: Line = [(f"{stage['name']:<12}", ""), (f"{stage['state']:<10}", _STATES.get(stage["state"], WARN)),
                       (f"{cores:>5}{memory:>5}{stage['starts']:>7}", "")]
         if stage["errors"]:
             line.append((f" {stage['errors']} errors", BAD))
@@ -266,7 +273,8 @@ def _latency(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]
     most = max((one["p99"] for one in measured.values()), default=0.0)
     room = max(0, width - 34)
     fills = (blocks[-1], "░" if blocks is BLOCKS else "-")
-    lines = [_heading(f"{'LATENCY us':<17}{'p50':>8}{'p99':>8} ", _told_by_executor(snapshot, ""))]
+    mark = "" if snapshot["executor"]["speaks"] else " ~"
+    lines = [_heading(f"{'LATENCY us' + mark:<17}{'p50':>8}{'p99':>8} ")]
     for name, one in measured.items():
         lines.append([(f"{name.replace('_', ' '):<17}{one['p50']:>8,.0f}{one['p99']:>8,.0f} ", ""),
                       (bar([one["p50"], one["p99"]], most, room, fills), GOOD)])
@@ -327,14 +335,23 @@ def _beside(left: list[Line], right: list[Line], wide: int, height: int) -> list
 
 
 def _cut(line: Line, width: int, pad: bool = False) -> Line:
+    """At most `width` characters of a line. A word with a digit in it is there whole or not at all: half a number is
+    another number."""
     cut: Line = []
+    room, whole = width, "".join(text for text, _ in line)
+    if len(whole) > width and whole[width - 1:width + 1].strip() == whole[width - 1:width + 1]:
+        start = whole.rfind(" ", 0, width) + 1
+        if any(sign.isdigit() for sign in whole[start:].partition(" ")[0]):
+            room = start
+    left = room
     for text, mood in line:
-        if text:
-            cut.append((text[:width], mood))
-            width -= len(cut[-1][0])
-        if width <= 0:
+        if left <= 0:
             break
-    return [*cut, (" " * width, "")] if pad and width > 0 else cut
+        if text:
+            cut.append((text[:left], mood))
+            left -= len(cut[-1][0])
+    missing = width - sum(len(text) for text, _ in cut)
+    return [*cut, (" " * missing, "")] if pad and missing > 0 else cut
 
 
 def _clock(at_ns: int) -> str:

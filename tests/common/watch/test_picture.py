@@ -1,6 +1,7 @@
 """The picture: it fits, it says what the snapshot says, and it needs no colour."""
 
 import copy
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -63,8 +64,8 @@ def test_it_fits_any_terminal(width, height, symbols, stages, chosen):
 @pytest.mark.parametrize("size", [(80, 23), (100, 30), (160, 50), (60, 60)])
 def test_every_part_has_its_place_from_80_by_24_on(size):
     shown = text(snapshot(), *size)
-    for word in ("demo", "vectrade", "paper", "ACTIVE", "STAGES", "RATES", "LIMITS", "SYMBOL", "S0", "LATENCY",
-                 "tick to decision", "REFUSED", "RATE_SYMBOL", "ORDERS", "BUY", "ready", "12,345",
+    for word in ("demo", "vectrade", "paper", "ACTIVE", "STAGES", "starts", "RATES", "LIMITS", "SYMBOL", "S0",
+                 "LATENCY", "tick to decision", "REFUSED", "RATE_SYMBOL", "ORDERS", "BUY", "ready", "12,345",
                  "gross_notional", "90%", "NOTIONAL_POSITION 26,500/25,000"):
         assert word in shown, word
 
@@ -82,7 +83,7 @@ def test_figures_stand_as_the_snapshot_has_them():
     for word in ("64,000.5", "64,001", "-0.25", "-4.00", "63,999.123", "0.08",
                  "26,500/25,000 quote",
                  "2 working, 1 unknown", "0.25/0.5 @ 64,000 partly filled",
-                 "inference-3 ready       0.25  170"):
+                 "inference-3 ready      0.25  170"):
         assert word in shown, word
     assert "100     900" in shown and "STATE_HALTED" in shown
     told["latency_us"]["ingest"]["now"]["count"] = 0  # nothing lately: of the whole life
@@ -116,7 +117,8 @@ def test_what_a_silent_executor_said_last_is_marked():
     told["executor"] = {"speaks": False, "heard_ns": 1_700_000_000_000_000_000}
     shown = text(told, 160)
     assert "pnl -4.00 (the executor's last word, 22:13:20)" in shown and "~gross_notional" in shown
-    for heading in ("LIMITS", "LATENCY us", "REFUSED", "ORDERS"):
+    assert "LATENCY us ~" in shown
+    for heading in ("LIMITS", "REFUSED", "ORDERS"):
         line = next(line for line in shown.splitlines() if heading in line)
         assert "the executor's last word, 22:13:20" in line.partition(heading)[2], heading
     assert "pnl -4.00 (the executor's last word, 22:13:20)" in brief(told)
@@ -156,6 +158,20 @@ def test_a_number_is_there_whole_or_not_at_all(width):
     line = next(line for line in text(snapshot(), width, 60).splitlines() if line.startswith("  S0"))
     assert set(line.split()) <= {"S0", "64,000.5", "64,001", "0.08", "12", "-0.25", "-4.00", "63,999.123"}
     assert width < 26 or "-0.25" in line
+
+
+@given(st.integers(1, 130), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_no_number_is_cut(width, speaks):
+    told = snapshot()
+    told["numbers"] |= {"position": 1_234_567.0, "pnl": -7_654.32}
+    told["executor"]["speaks"] = speaks
+    lines = text(told, width, 60).splitlines()
+    numbers = re.findall(r"[\d,.:]*\d", lines[0])
+    assert set(numbers) <= {"1,234,567", "7,654.32", "0", "22:13:20"}, lines[0]
+    for line in lines:
+        for found in re.findall(r"@ (\S+)", line):
+            assert found == "64,000", line
 
 
 def test_the_symbol_chosen_is_seen_among_many_and_its_orders_alone():
