@@ -179,7 +179,7 @@ class Snapshots:
         self.overview.refresh()
         self._words = {name: telemetry.told() for name, telemetry in self.overview.stages.items()}
         self._states = self.overview.states()
-        self._standings = {name: self.overview.standing(name) for name in self.overview.stages}
+        self._standings = {name: self._stands(name) for name in self.overview.stages}
         self._weigh()
         try:
             self._books = self.overview.books()
@@ -252,6 +252,12 @@ class Snapshots:
     def _standing(self, name: str) -> str:
         """As of the last look."""
         return self._standings.get(name, "absent")
+
+    def _stands(self, name: str) -> str:
+        """As `Overview.standing`, but that one which gives no sign of life at its start is silent, too: who counts for
+        how long (common.alarms) gives a start its time by itself."""
+        found = self.overview.standing(name)
+        return "silent" if found == "waiting" and not self._states[name].up else found
 
     def _weigh(self) -> None:
         """The cores that each process used since the last look."""

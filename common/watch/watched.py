@@ -32,6 +32,9 @@ class Watched(Snapshots):
             self._next_read, self._alerts = now + _READ_S, self._read()
         return {**told, "alerts": self._alerts}
 
+    def _stands(self, name: str) -> str:
+        return self.overview.standing(name)
+
     def _read(self) -> dict[str, Any]:
         config, word = self._own, alarms.told(self._own)
         wanted = config.alerts.enabled and config.monitor.enabled

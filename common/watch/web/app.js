@@ -159,8 +159,6 @@ function lost() {
   socket = null;
   for (const wake of state.waiting.values()) wake({ ok: false, text: "the connection was lost before an answer came; look at the state of trading" });
   state.waiting.clear();
-  state.unlocked = false;
-  dress();
   if (!opened) why();
   opened = false;
   link(state.heard ? "reconnecting" : "connecting");

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from common import config as settings
 from common.telemetry import Telemetry
+from common.watch.snapshot import Snapshots
 from common.watch.watched import Watched
 from procs.alerts import alerts
 
@@ -20,6 +21,19 @@ def config(instance, tmp_path, run_dir, monkeypatch):
     for name, value in (("NAME", instance), ("STATE_DIR", str(tmp_path)), ("RUN_DIR", str(run_dir))):
         monkeypatch.setenv(f"ALPHA_INSTANCE__{name}", value)
     return settings.load(None)
+
+
+def test_a_stage_that_compiles_at_its_start_waits_and_is_not_called_silent(config, instance):
+    stage = Telemetry.create(instance, "executor", ("armed",))
+    stage.set("heartbeat_ns", time.monotonic_ns() - 10_000_000_000)
+    try:
+        told, plain = Watched(config).take(), Snapshots(config).take()
+        assert told["stages"][0]["state"] == "waiting" and told["executor"]["speaks"]
+        assert plain["stages"][0]["state"] == "silent"
+        stage.set("ready", 1)
+        assert Watched(config).take()["stages"][0]["state"] == "silent"
+    finally:
+        stage.close()
 
 
 def test_alerts_are_those_of_the_command_the_worst_and_the_oldest_first(config, instance, tmp_path):
