@@ -3,7 +3,7 @@
     /api/trade/...                       422, {"error": {"code": "NO_ORDERS", ...}}
     /fapi/..., /dapi/..., /api/v3/...    400, {"code": ..., "msg": ...}: -2010 for a new order, -2013 and -2011 for one
                                          that is asked for or cancelled, -2015 for anything else of an account, and
-                                         for exchangeInfo, which who trades waits for
+                                         for exchangeInfo that is not recorded, which who trades waits for
     time, of these                       what time it is: without it nothing can be signed
 
 All of them are refusals for good: an order has had no effect, and its sender may count it as rejected.

@@ -273,7 +273,7 @@ class Played(Mode):
         symbol, locate = self._requests.get(_target(call.target)), self._ear.locate()
         if locate is not None and (call.method, call.target) == (locate.method, locate.path):
             call.answer(200, self._ear.encode_location(f"ws://{call.headers['host']}/"))
-        elif no_orders.answered(call):
+        elif call.target not in self._recorded and no_orders.answered(call):
             pass
         elif symbol is not None and call.method != "GET":
             call.refuse(405, "METHOD_NOT_ALLOWED", f"no {call.method} here", ("Allow", "GET"))
