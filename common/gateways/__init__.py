@@ -100,7 +100,8 @@ class Gateway(Protocol):
         elsewhere have no use for it."""
 
     def restore(self, positions: Mapping[str, Position]) -> None:
-        """What the journal holds. A venue of our own starts from it; others have their own record."""
+        """What the journal holds. A venue of our own starts from it; others have their own record. ConfigError where
+        the symbols cannot be traded together there."""
 
     def observe(self) -> None:
         """Only to look from now on: nothing is started at the venue that acts on orders by itself."""
