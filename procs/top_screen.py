@@ -28,12 +28,12 @@ s, tab     next symbol: its orders alone
 p          pause the picture, and go on
 h          halt: no new orders, working ones cancelled
 r          reduce: only orders that shrink a position
-f          flatten: every position is left, nothing else leaves
+f          flatten: leave every position, and nothing else
 u          resume: lift all of it
 ?          this help
 
-! marks a limit that is nearly reached, > the symbol chosen, ~ what
-an executor that is silent or gone said last.
+! marks a limit that is nearly reached, > the symbol chosen,
+~ what an executor that is silent or gone said last.
 Latency: full blocks to the p50, light ones to the p99, of the
 last five seconds; of the whole life where nothing came in them.
 The figures are those of alpha status --json."""
