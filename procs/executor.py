@@ -88,9 +88,10 @@ class Executor(Stage):
 
     def __init__(self, config: Config, clock, telemetry: Telemetry, inbox, gateway: Gateway, journal: Journal,
                  books_source: Callable[[], Books] | None = None, state_dir: Path | None = None,
-                 tap: Tap | None = None) -> None:
+                 tap: Tap | None = None, tally: DecisionTelemetry | None = None) -> None:
         self._config, self._clock, self._telemetry, self._inbox = config, clock, telemetry, inbox
-        self.gateway, self.journal, self._tally = gateway, journal, DecisionTelemetry(telemetry, tap)
+        self.gateway, self.journal = gateway, journal
+        self._tally = tally or DecisionTelemetry(telemetry, tap)
         self._books_source = books_source or (lambda: Books.attach(config.instance.name))
         self.gate = Gate(state_dir or config.state_dir, is_live(config))
         self.books: Books | None = None

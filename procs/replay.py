@@ -31,7 +31,7 @@ import click
 from common import captures, venues
 from common.clock import ManualClock
 from common.config import Config, load
-from common.decision_telemetry import COUNTER_OF
+from common.decision_telemetry import COUNTER_OF, DecisionTelemetry
 from common.errors import ConfigError
 from common.gateways import create
 from common.gateways.paper import Paper
@@ -58,35 +58,36 @@ _NEVER = 2**63 - 1
 _TURN_NS = 250_000_000  # between looks at positions and their loss; live it is 100 ms, which would take a tenth longer
 
 
-class _Executor(executor_stage.Executor):
-    """The executor without what means nothing on a recorded clock: its latencies, which cost a third of its turn, looks
-    at a kill switch that nobody else can reach, and what its journal would need if it were kept. What it is given and
-    decides is counted turn by turn."""
+class _Tally(DecisionTelemetry):
+    """Counts turn by turn what is decided, without the latencies: they mean nothing on a recorded clock, and cost a
+    third of the executor's turn."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, telemetry: Telemetry) -> None:
+        super().__init__(telemetry)
         self._asked = 0  # by the clock, since the last turn
         self._counted: defaultdict[str, int] = defaultdict(int)  # decisions by the reason of the refusal, or ""
 
-    def _count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
-        reason = refusal.reason if refusal else ""
-        self._counted[reason] += 1
+    def count(self, prediction: Prediction, refusal: Refusal | None, decided: int) -> None:
+        self._counted[refusal.reason if refusal else ""] += 1
         if prediction.worker == CLOCK:
-            self._telemetry.add("watched")
             self._asked += 1
-        if reason in executor_stage.LOSSES:
-            self._halt_for_loss(refusal)
 
-    def _observe(self) -> None:
+    def tell(self) -> None:
         add, counted = self._telemetry.add, self._counted
         decisions = sum(counted.values())
         add("predictions", decisions - self._asked)
+        add("watched", self._asked)
         self._asked = 0
         add("decisions", decisions)
         add("refusals", decisions - counted.pop("", 0))
         for reason, count in counted.items():
             add(COUNTER_OF[reason], count)
         counted.clear()
+
+
+class _Executor(executor_stage.Executor):
+    """The executor without looks at a kill switch that nobody else can reach, and without what its journal would need
+    if it were kept."""
 
     def _look(self) -> None:
         pass
@@ -111,7 +112,7 @@ class Desk:
         self._folder = tempfile.TemporaryDirectory(prefix="alpha-replay-")
         self.executor = _Executor(
             config, clock, self.telemetry, LocalLink(), self.gateway, journal or Journal.private(), lambda: books,
-            Path(self._folder.name))
+            Path(self._folder.name), tally=_Tally(self.telemetry))
         self._clock, self._latency_ns, self._consider = clock, latency_ns, self.executor.consider
         self._waiting: deque[tuple[int, list[Prediction]]] = deque()  # by the time of their decision
         self._next_ns = _NEVER  # of whatever comes first
