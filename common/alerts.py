@@ -147,7 +147,7 @@ def feeds(seen: Seen, settings: Settings) -> Iterator[Finding]:
     if not settings.stale_s or any(name.partition("-")[0] == "ingest" for name in seen.stopped):
         return
     for feed in seen.snapshot["feeds"]:
-        if not feed["connected"]:
+        if not feed["connected"] and feed["name"] not in seen.starting:
             yield Finding("feed-disconnected", feed["name"], CRITICAL,
                           f"no connection to {feed['venue'] or 'the venue'}",
                           remedy="alpha status says what is waited for", hold_s=settings.stale_s)

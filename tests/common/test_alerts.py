@@ -155,6 +155,15 @@ def test_what_is_resolved_says_that_it_is_over_and_what_was_told():
     assert (over.what, over.value) == ("over; what was told: it is 91%", 91.0)
 
 
+def test_a_stage_that_starts_is_neither_silent_nor_without_its_venue_but_one_that_has_gone_is():
+    snapshot = changed({"stages.0.state": "silent", "feeds.0.connected": False, "stages.1.state": "gone"})
+    trend, starting = Trend(Alerts()), frozenset(("ingest", "feature"))
+    trend.see(FINE, frozenset(), 0, 0.0)
+    names = [one[:2] for one in findings(trend.see(snapshot, frozenset(), 0, 1.0, starting), Alerts())]
+    assert names == [("stage-silent", "feature")]
+    assert len(findings(trend.see(snapshot, frozenset(), 0, 2.0), Alerts())) == 3
+
+
 def test_what_is_stopped_in_order_is_nothing_wrong():
     assert found({"stages.1.state": "gone", "stages.1.starts": 2}, frozenset(["feature"])) == []
     assert found({"symbols.0.valid": False, "feeds.0.connected": False}, frozenset(["ingest"])) == []
