@@ -29,7 +29,7 @@ from common.captures import describe
 from common.config import DEFAULT_FILE, ENV_CONFIG, Config, load
 from common.errors import AlphaError, ConfigError, InstanceError, ResourceError
 from common.locks import lock_file
-from common.log_files import last_words
+from common.log_files import last_words, stage_of
 from common.overview import Overview, words
 from common.stage import exit_on_error, own_folder
 from common.watch.access import ENV_TOKEN, Access, address, is_loopback
@@ -265,8 +265,9 @@ class Session:
         """A stage that has ended by itself more than once before it was ready."""
         with contextlib.suppress(OSError, xmlrpc.client.Error):
             for process in self._supervisor().getAllProcessInfo():
-                if process["name"] in waiting and process["statename"] in ("BACKOFF", "FATAL"):
-                    return process["name"]
+                stage = stage_of(Path(process["name"]))
+                if stage in waiting and process["statename"] in ("BACKOFF", "FATAL"):
+                    return stage
         return None
 
     def _supervisor(self):

@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -185,6 +186,15 @@ def test_a_stage_that_is_silent_or_gone_is_named(session, instance):
     finally:
         for telemetry in stages.values():
             telemetry.close()
+
+
+def test_a_stage_that_ends_again_and_again_at_its_start_is_found_the_first_ingest_too(session, monkeypatch):
+    made = session(False)
+    for process, stage in (("ingest-0", "ingest"), ("feature", "feature"), ("monitor", None)):
+        asked = SimpleNamespace(getAllProcessInfo=lambda: [
+            {"name": "executor", "statename": "RUNNING"}, {"name": process, "statename": "BACKOFF"}])
+        monkeypatch.setattr(made, "_supervisor", lambda: asked)
+        assert made._failed(made.stages) == stage
 
 
 def test_a_passing_line_stays_on_one_line_of_the_terminal(session, capsys, monkeypatch):
