@@ -86,7 +86,7 @@ def test_whatever_gets_lost_it_holds_what_the_exchange_says_and_sends_nothing_tw
     with serving(tmp_path / "exchange", name, symbols=SYMBOLS) as venue:
         desk = Desk(tmp_path, venue, name)
         venue.disturb(*(fault for fault in FAULTS if not vectrade or "fill-lost" not in fault))
-        for n in range(60):
+        for n in range(80):  # a symbol whose orders are refused is slowed down
             desk.predict(0.9 if n % 3 else 0.1, n % 2)
             if n % 20 == 19:
                 desk.kill()  # with what is under way
