@@ -3,6 +3,7 @@ and what it still waits for. It reads and writes those files, and no others.
 
     HALTED       until a person resumes               DISARMED   on a live venue, until a person arms
     RECONCILING  until positions are compared         REDUCING   only what shrinks a position leaves
+    FLATTENING   and all positions do
     ACTIVE       barred all the same while what is held has no price, or while the venue asks for a pause
 """
 
@@ -120,6 +121,5 @@ class Gate:
         if now < self.paused_until_ns:
             return Standing("ACTIVE", "RATE_VENUE", "the venue asked for a pause")
         if self.reduction:
-            return Standing("REDUCING", "", f"{'leaving all positions: ' if self.reduction.flatten else ''}"
-                                            f"{self.reduction.why}")
+            return Standing("FLATTENING" if self.reduction.flatten else "REDUCING", "", self.reduction.why)
         return Standing("ACTIVE", "", "")

@@ -603,7 +603,7 @@ class Executor(Stage):
         if settled == self._settled:
             return
         self._settled, telemetry = settled, self._telemetry
-        if standing.state in ("HALTED", "DISARMED", "REDUCING"):
+        if standing.state in ("HALTED", "DISARMED", "REDUCING", "FLATTENING"):
             self.gateway.withdraw()  # what was decided before, and waits behind a slow answer
         telemetry.set("halted", int(bool(gate.halted)))
         telemetry.set("armed", int(gate.armed))

@@ -16,7 +16,6 @@ from common.config import Config, told
 from common.errors import AlphaError
 from common.killswitch import Halt, Reduction
 from common.overview import Overview
-from common.risk import ACTIVE, FLATTENING, REDUCING
 
 ACTIONS = ("halt", "reduce", "flatten", "resume")
 PATIENCE_S = 2.0  #: for the executor's confirmation
@@ -64,7 +63,7 @@ def act(config: Config, action: str, why: str, who: str, patience_s: float = PAT
     text = f"{doing}: {_reason(reduction)}"
     if lift and (lifted := killswitch.lift(folder)):
         text += f"; lifted: {_reason(lifted)}"
-    unseen = _unseen(instance, patience_s, "REDUCING", FLATTENING if reduction.flatten else REDUCING)
+    unseen = _unseen(instance, patience_s, "FLATTENING" if reduction.flatten else "REDUCING")
     return Done(not unseen, text + unseen, reduction)
 
 
@@ -80,14 +79,14 @@ def who() -> str:
         return f"uid {os.getuid()}"
 
 
-def _unseen(instance: str, patience_s: float, state: str, mode: int = ACTIVE) -> str:
-    """"" once the executor says within `patience_s` that it is in this state, and mode; else what it says instead."""
+def _unseen(instance: str, patience_s: float, state: str) -> str:
+    """"" once the executor says within `patience_s` that it is in this state; else what it says instead."""
     end, overview, since = time.monotonic() + patience_s, Overview(instance), 0.0
     while True:
         overview.refresh()
         now, alive = time.monotonic(), overview.ready("executor")
         words = overview.stages["executor"].told() if alive else {}
-        if words.get("state") != state or state != "HALTED" and overview.get("executor", "reducing") != mode:
+        if words.get("state") != state:
             since = 0.0
         elif now >= (since := since or now) + (_HOLD_S if state == "ACTIVE" else 0.0):
             return ""

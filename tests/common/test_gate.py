@@ -20,7 +20,7 @@ REDUCED = killswitch.Reduction("quant", 1, "wind down")
 STANDINGS = [
     ({}, Standing("ACTIVE", "", "")),
     ({"reduction": REDUCED}, Standing("REDUCING", "", "wind down")),
-    ({"reduction": REDUCED._replace(flatten=True)}, Standing("REDUCING", "", "leaving all positions: wind down")),
+    ({"reduction": REDUCED._replace(flatten=True)}, Standing("FLATTENING", "", "wind down")),
     ({"paused_until_ns": 101}, Standing("ACTIVE", "RATE_VENUE", "the venue asked for a pause")),
     ({"marked": False}, Standing("ACTIVE", "STATE_UNMARKED",
                                  "something is held that has no price: its loss is not known")),

@@ -472,7 +472,7 @@ def test_what_is_held_can_be_left_after_a_halt_for_loss(desk):
     d.until(lambda: d.get("reconciled"))
     d.show(0, 9_000, 9_002)
     d.until(lambda: d.held() == 0)
-    assert d.get("halted") == 0 and d.telemetry.told()["state"] == "REDUCING"
+    assert d.get("halted") == 0 and d.telemetry.told()["state"] == "FLATTENING"
 
 
 def test_a_new_day_begins_without_loss(desk):

@@ -7,7 +7,6 @@ import pytest
 
 from common import config as settings
 from common import killswitch
-from common.risk import ACTIVE, FLATTENING, REDUCING
 from common.telemetry import Telemetry
 from common.watch.controls import ACTIONS, act
 from tests.waiting import until
@@ -23,7 +22,7 @@ class Executor:
     """Follows the kill switch as the executor does, and no more."""
 
     def __init__(self, config) -> None:
-        self.telemetry = Telemetry.create(config.instance.name, "executor", ("reducing",))
+        self.telemetry = Telemetry.create(config.instance.name, "executor", ())
         self._folder, self._ending, self.obstinate = config.state_dir, False, ""
         self._thread = threading.Thread(target=self._follow)
         self._thread.start()
@@ -31,9 +30,8 @@ class Executor:
     def _follow(self) -> None:
         while not self._ending:
             halt, reduction = killswitch.state(self._folder), killswitch.reduction(self._folder)
-            self.telemetry.set("reducing", ACTIVE if reduction is None else
-                               FLATTENING if reduction.flatten else REDUCING)
-            state = self.obstinate or ("HALTED" if halt else "REDUCING" if reduction else "ACTIVE")
+            state = self.obstinate or ("HALTED" if halt else "ACTIVE" if not reduction else
+                                       "FLATTENING" if reduction.flatten else "REDUCING")
             self.telemetry.tell({"state": state, "why": halt.why if halt else ""})
             self.telemetry.set("heartbeat_ns", time.monotonic_ns())
             self.telemetry.set("ready", 1)
