@@ -393,6 +393,7 @@ def _build(config: Config, network: Network, telemetry: Telemetry) -> Monitor:
         access = Access(config.monitor.host, os.environ.get(ENV_TOKEN, ""))
         monitor.page = Server(config, access, telemetry, monitor.newest)
         monitor.page.start()
-        _log.info("the page is at %s%s", monitor.page.url, "" if access.local else
-                  f", and for other machines at port {monitor.page.port} of {config.monitor.host}")
+        everywhere = "" if config.monitor.host.strip("[]") in monitor.page.url else (
+            f", and at port {monitor.page.port} of every address of this machine")
+        _log.info("the page is at %s%s", monitor.page.url, everywhere)
     return monitor

@@ -35,7 +35,7 @@ u          resume: lift all of it
 ! marks a limit that is nearly reached, > the symbol chosen,
 ~ what an executor that is silent or gone said last.
 Latency: full blocks to the p50, light ones to the p99, of the
-last five seconds; of the whole life where nothing came in them.
+last five seconds, or of the whole life where none came.
 The figures are those of alpha status --json."""
 
 

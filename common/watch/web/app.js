@@ -172,7 +172,11 @@ function lost() {
 async function why() {
   try {
     const answer = await fetch("/healthz", { headers: token() ? { Authorization: `Bearer ${token()}` } : {}, cache: "no-store" });
-    if (answer.status === 401 && !$("token").open) askToken("This monitor can be reached from other machines, so it shows nothing without its token ($ALPHA_MONITOR_TOKEN).");
+    if (answer.status !== 401 || $("token").open) return;
+    const wrong = token() !== "";
+    remember(session, TOKEN, null);
+    askToken("This monitor can be reached from other machines, so it shows no figure without its token ($ALPHA_MONITOR_TOKEN).");
+    if (wrong) put($("token-said"), "That is not the token of this run.");
   } catch { /* nobody is there: tried again soon */ }
 }
 
@@ -366,12 +370,13 @@ function troubles(now) {
 
 function alerts({ wanted, firing, former }) {
   $("alerts").hidden = !firing.length && !former.length;
-  rows($("firing"), firing, (one) => `${one.name} ${one.subject}`, (one) => make("li", "", make("span", "state"), " ", make("b", "", `${one.name} ${one.subject}`), " ", make("span"), " ", make("small")), (row, one) => {
-    const [pill, , what, since] = row.children;
+  rows($("firing"), firing, (one) => `${one.name} ${one.subject}`, (one) => make("li", "", make("span", "state"), " ", make("b", "", `${one.name} ${one.subject}`), " ", make("span"), " ", make("small"), make("small", "wide")), (row, one) => {
+    const [pill, , what, since, remedy] = row.children;
     mark(pill, "kind", one.severity === "critical" ? "bad" : "warn");
     put(pill, one.severity);
     put(what, one.what);
-    put(since, `since ${clock(one.since_ns)}${one.remedy ? ` · ${one.remedy}` : ""}`);
+    put(since, `since ${clock(one.since_ns)}`);
+    put(remedy, one.remedy ? ` · ${one.remedy}` : "");
   });
   $("former").hidden = !former.length;
   put($("former"), former.length ? `Told before ${wanted ? "the last start" : "alerts were switched off"} and not known now: ${former.map((one) => `${one.name} ${one.subject}`.trim()).join(", ")}` : "");
