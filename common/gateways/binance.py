@@ -27,11 +27,11 @@
     -2011, -2013 to a cancel     nothing to cancel: the order is asked for
     other                        unanswered
 
-Fills come from the stream, and from a request where it has not told all of them within PATIENCE. The end of an order is
-told when its fills add up to what the venue says was executed, so neither a lost frame nor one that comes twice does
-harm. A client id is sent once in the life of a gateway: Binance takes one anew when its order is over, so asked again
-it is looked up instead. `recvWindow` is the time after which an answer is not waited for any longer: what arrives later
-than that is refused (-1021), and does not trade behind our back.
+Fills come from the stream, and from a request where it has not told all of them within PATIENCE; the end of an order is
+told when they add up to it (common.gateways.binance_followed). A client id is sent once in the life of a gateway:
+Binance takes one anew when its order is over, so asked again it is looked up instead. `recvWindow` is the time after
+which an answer is not waited for any longer: what arrives later than that is refused (-1021), and does not trade behind
+our back.
 
 What a fee is worth in the quote asset is told by common.gateways.binance_fills. It takes the filters, where the assets
 of a symbol are named: new orders, requests for fills and the user stream wait for them, cancels and queries do not.
@@ -55,7 +55,6 @@ clock and filters are known and the stream is open, so nothing trades before.
 """
 
 import select
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -86,6 +85,7 @@ from common.gateways.binance_answers import complaint, field, parsed, pause_ns
 from common.gateways.binance_clock import VenueClock
 from common.gateways.binance_fills import Trade
 from common.gateways.binance_filters import Filters
+from common.gateways.binance_followed import ALIVE, ENDS, Followed, Following
 from common.gateways.binance_stream import UserStream
 from common.gateways.binance_venue import LOOPBACK_KEY, SPOT, USDM, VENUES, Venue, assets, credentials, stream_url
 from common.http import TOO_LATE, HttpClient, Reply
@@ -94,7 +94,6 @@ from common.positions import Position
 from common.ring import Books
 from common.signing import Credentials
 
-REMEMBERED = 10_000  #: orders whose client id is not sent again
 HOLD_NS = 20_000_000  #: what the stream says of an order waits so long for the answer to the order itself
 PATIENCE_NS = 300_000_000  #: for the stream, before the fills of an order are asked for
 AGAIN_NS = 1_000_000_000  #: between requests for fills that are not all there yet
@@ -108,9 +107,6 @@ _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
 _NO_SUCH_ORDER, _CANCEL_REJECTED, _WRONG_TIME, _ARCHIVED, _DUPLICATE = -2013, -2011, -1021, -2026, -4116
 _OVERLOADED = -1008  # on usd-m a failure for certain, under 503 too; on spot 5xx says nothing
 _DOOR = frozenset({401, 403, 404, 413, 418, 429})  # statuses of a request that nobody behind the door has seen
-_ENDS = {"FILLED": State.FILLED, "CANCELED": State.CANCELLED, "REJECTED": State.REJECTED, "EXPIRED": State.EXPIRED,
-         "EXPIRED_IN_MATCH": State.EXPIRED}
-_ALIVE = ("NEW", "PARTIALLY_FILLED", "PENDING_NEW", "PENDING_CANCEL", "ACCEPTED")
 _LIVES = ("GTC", "IOC", "FOK", "GTX")
 
 
@@ -135,30 +131,6 @@ class _Unsigned(NamedTuple):
     fills: bool
 
 
-class _Followed:
-    """An order of which something was said: what was told of its fills, and its end, which waits for them."""
-
-    __slots__ = ("client_id", "symbol", "venue_id", "fills", "executed", "end", "over", "ask_ns", "posted", "heard",
-                 "hold_ns", "ours")
-
-    def __init__(self, client_id: str, symbol: str) -> None:
-        self.client_id, self.symbol, self.venue_id = client_id, symbol, ""
-        self.fills: dict[str, int] = {}  #: fill id -> quantity
-        self.executed = 0  #: what the venue says was filled, at least
-        self.end: Ended | None = None
-        self.over = False  #: the end has been told
-        self.ask_ns = 0  #: when to ask for its fills; 0: no need to
-        self.ours = False  #: somebody asked for it here; others on the same account are only heard of
-        self.posted = False  #: it was sent, and that is not answered yet
-        self.heard: list[dict] = []  #: what the stream has said meanwhile
-        self.hold_ns = 0  #: until when that may wait; 0: nothing waits
-
-    @property
-    def short(self) -> bool:
-        """Fills are missing, or its end has not been told."""
-        return sum(self.fills.values()) < self.executed or self.end is not None and not self.over
-
-
 class Binance:
     """`spare` carries what is asked besides orders, so that no order waits behind it."""
 
@@ -179,9 +151,8 @@ class Binance:
                                   refused=self._refused)
         self._hello_ns = 0  # when it was signed
         self._openings = 0
-        self._followed: OrderedDict[str, _Followed] = OrderedDict()
-        self._unsettled: dict[str, _Followed] = {}  # those of them that are not over
-        self._missed: list[_Followed] = []  # ours, to be asked for since the stream was away
+        self._following = Following()
+        self._missed: list[Followed] = []  # ours, to be asked for since the stream was away
         self._events: list[Event] = []  # for the next `work`
         self._portfolio_by_ns = 0  # until when a portfolio may wait for its turn; 0: none is wanted
         self._winds_up, self._observes = bool(venue.countdown), False
@@ -214,7 +185,7 @@ class Binance:
     # ---- what is asked of it
 
     def submit(self, order: Order, start_by_ns: int = 0) -> None:
-        if order.client_id in self._followed:
+        if order.client_id in self._following:
             return self.query(order)
         parameters = self._order_parameters(order)
         known = self._filters.get(order.symbol)
@@ -223,7 +194,7 @@ class Binance:
         if refusal:
             self._events.append(Ended(order.client_id, State.REJECTED, 0, f"not sent: {refusal}"))
             return
-        followed = self._follow(order.client_id, order.symbol)
+        followed = self._following.begin(order.client_id, order.symbol)
         followed.posted = followed.ours = True
 
         def lost(reason: str) -> list[Event]:
@@ -235,8 +206,8 @@ class Binance:
             fills=True)
 
     def query(self, order: Order) -> None:
-        if order.client_id in self._followed:
-            self._followed[order.client_id].ours = True
+        if followed := self._following.get(order.client_id):
+            followed.ours = True
         self._query(order.client_id, order.symbol, order)
 
     def withdraw(self) -> None:
@@ -259,7 +230,7 @@ class Binance:
         for told in self._stream.work(now) if self._may_listen else ():
             if told["e"] == self._venue.event:
                 events += self._listened(told, now)
-        for followed in list(self._unsettled.values()):
+        for followed in self._following:
             if 0 < followed.hold_ns <= now:
                 events += self._let_go(followed)
         self._follow_up(now)
@@ -299,11 +270,11 @@ class Binance:
         if self._closed:
             return 0
         later = [self._time.due_ns(), 0 if self._filters_known else self._filters_ns,
-                 *(followed.ask_ns for followed in self._unsettled.values())]
+                 *(followed.ask_ns for followed in self._following)]
         dues = [self._orders.deadline_ns(), self._spare.deadline_ns(), self._portfolio_by_ns,
                 self._stream.due_ns() if self._may_listen else 0, 1 if self._events or self._unwritten else 0,
                 *(time for waiting in self._unsigned for time in (waiting.start_by_ns, waiting.by_ns)),
-                *(followed.hold_ns for followed in self._unsettled.values()),
+                *(followed.hold_ns for followed in self._following),
                 *(max(time, self._quiet_ns) for time in later if time),
                 self._quiet_ns if self._missed and self._asks_few else 0]
         return min(filter(None, dues), default=0)
@@ -409,7 +380,7 @@ class Binance:
             lambda reply: self._queried(client_id, symbol, order, reply),
             lambda reason: [Unanswered(client_id, reason)] if order is not None else []))
 
-    def _ask_fills(self, followed: _Followed, told: Callable[[list], list[Event]], lost: Callable[[str], list[Event]],
+    def _ask_fills(self, followed: Followed, told: Callable[[list], list[Event]], lost: Callable[[str], list[Event]],
                    from_id: int = -1, earlier: tuple = ()) -> None:
         """`told` gets all fills of an order. Asked without `fromId` the venue tells the newest PAGE of them; where they
         fill it, they are told from the first one on, page by page."""
@@ -446,19 +417,19 @@ class Binance:
             self._ask_filters()
         if self._stream.openings > self._openings:
             if self._openings:  # what happened meanwhile was told to nobody
-                self._missed = [followed for followed in self._unsettled.values() if followed.ours]
+                self._missed = [followed for followed in self._following if followed.ours]
             self._openings = self._stream.openings
         while self._missed and self._asks_few:
             followed = self._missed.pop(0)
             if not followed.over:
                 self._query(followed.client_id, followed.symbol, None)
-        for followed in list(self._unsettled.values()):
+        for followed in self._following:
             if 0 < followed.ask_ns <= now:
                 followed.ask_ns = 0  # until this is answered
                 self._ask_fills(followed, lambda trades, followed=followed: self._caught_up(followed, trades),
                                 lambda reason, followed=followed: self._ask_later(followed))
         if self._winds_up:
-            resting = {f.symbol for f in self._unsettled.values() if f.ours and f.venue_id and f.end is None}
+            resting = {f.symbol for f in self._following if f.ours and f.venue_id and f.end is None}
             for symbol in resting | self._timers.keys():
                 if now >= self._timers.get(symbol, 0):
                     self._set_timer(symbol, symbol in resting, now)
@@ -488,7 +459,7 @@ class Binance:
             "answers to orders that were sent" if self._orders.in_flight else "") or (
             "answers about orders, since the user stream was away" if self._missed else "") or next(
             (f"fills of {f.client_id} ({f.symbol}), of which {fixed.text(sum(f.fills.values()))} of "
-             f"{fixed.text(f.executed)} are told" for f in self._unsettled.values() if f.ours and f.short), "")
+             f"{fixed.text(f.executed)} are told" for f in self._following if f.ours and f.short), "")
         if not waits_for:
             self._portfolio_by_ns = 0
             self._ask(self._spare, "GET", self._venue.account, {}, _Asked(self._held, lambda why: [NoPortfolio(why)]))
@@ -571,30 +542,30 @@ class Binance:
 
     # ---- answers: each returns events, and raises VenueError for nonsense
 
-    def _submitted(self, order: Order, followed: _Followed, reply: Reply) -> list[Event]:
+    def _submitted(self, order: Order, followed: Followed, reply: Reply) -> list[Event]:
         client_id, (code, words) = order.client_id, answers.error(reply)
         followed.posted = False
         if followed.over:  # the stream was faster, by far
             return []
         if reply.status == 200:
             told = parsed(reply)
-            events = [*self._order_told(followed, order, told, reply, reply.sent_ns), *self._finish(followed)]
+            events = [*self._order_told(followed, order, told, reply, reply.sent_ns), *self._following.finish(followed)]
             if followed.short:
                 followed.ask_ns = self._clock.monotonic_ns() + PATIENCE_NS
             return events
         refused = reply.status in _DOOR or 400 <= reply.status < 500 and code and reply.status not in (408, 409) or (
             code == _OVERLOADED and self._venue is USDM)
         if refused and code not in _UNKNOWN_CODES and code != _DUPLICATE and "duplicate" not in words.lower():
-            self._forget(followed)
+            self._following.forget(followed)
             return [Ended(client_id, State.REJECTED, 0, complaint(reply))]
         if not reply.status and not reply.sent:
-            self._forget(followed)
+            self._following.forget(followed)
             return [Ended(client_id, State.REJECTED, 0, f"it never left: {reply.error}")]
         return [Unknown(client_id, complaint(reply))]
 
     def _queried(self, client_id: str, symbol: str, order: Order | None, reply: Reply) -> list[Event]:
         """`order`: who asked; None: we did, for ourselves."""
-        followed = self._followed.get(client_id)
+        followed = self._following.get(client_id)
         if reply.status != 200:
             code = answers.error(reply)[0]
             if order is None:
@@ -603,15 +574,15 @@ class Binance:
                 return [Ended(client_id, State.CANCELLED, 0, complaint(reply))]
             if code != _NO_SUCH_ORDER or followed and followed.venue_id:
                 return [Unanswered(client_id, complaint(reply))]
-            self._unsettled.pop(client_id, None)  # but its client id is not sent again
+            self._following.settle(client_id)
             return [Absent(client_id)]
-        followed = followed or self._follow(client_id, symbol)
+        followed = followed or self._following.begin(client_id, symbol)
         followed.ours |= order is not None
         told = parsed(reply)
         followed.over = False  # it is to be told again
         events = self._order_told(followed, order, told, reply, 0)
         if not filters.rounded(field(told, "executedQty", str), "executedQty"):
-            return [*events, *self._finish(followed)]
+            return [*events, *self._following.finish(followed)]
 
         def lost(reason: str) -> list[Event]:
             self._ask_later(followed)
@@ -628,7 +599,7 @@ class Binance:
             return []
         return [Unanswered(order.client_id, complaint(reply))]
 
-    def _order_told(self, followed: _Followed, order: Order | None, told: Any, reply: Reply,
+    def _order_told(self, followed: Followed, order: Order | None, told: Any, reply: Reply,
                     sent_ns: int) -> list[Event]:
         """An order as a request for it was answered: that the venue has it, and its fills where they are told with it.
         A cancelled one may be named by the request that did it, and by itself beside it."""
@@ -644,9 +615,9 @@ class Binance:
                                              field(fill, "price", str), fill.get("commission", "0"),
                                              fill.get("commissionAsset"), field(told, "transactTime", int)))
                   for fill in (field(told, "fills", list) if "fills" in told else ())]
-        self._state(followed, field(told, "status", str), field(told, "executedQty", str), "")
+        self._following.stands(followed, field(told, "status", str), field(told, "executedQty", str))
         followed.venue_id = str(field(told, "orderId", int))
-        return [Acked(ours, followed.venue_id, sent_ns, reply.done_ns), *self._note(followed, trades)]
+        return [Acked(ours, followed.venue_id, sent_ns, reply.done_ns), *followed.note(trades)]
 
     def _listened(self, event: dict, now: int) -> list[Event]:
         """Something has happened to an order, says the stream. Of one whose sending is not answered yet it is told a
@@ -657,9 +628,9 @@ class Binance:
             # An order that was cancelled is named by the request that did it, on spot, and by itself beside it.
             client_id = told.get("x") == "CANCELED" and told.get("C") and field(told, "C", str) or field(told, "c", str)
             symbol = field(told, "s", str)
-            if symbol not in self._symbols and client_id not in self._followed:
+            if symbol not in self._symbols and client_id not in self._following:
                 return []
-            followed = self._followed.get(client_id) or self._follow(client_id, symbol)
+            followed = self._following.get(client_id) or self._following.begin(client_id, symbol)
             if not followed.posted:
                 return self._heard(followed, told, now)
         except VenueError as error:
@@ -669,7 +640,7 @@ class Binance:
         followed.hold_ns = followed.hold_ns or now + HOLD_NS
         return []
 
-    def _let_go(self, followed: _Followed) -> list[Event]:
+    def _let_go(self, followed: Followed) -> list[Event]:
         """What the stream has said of an order, and was kept."""
         told, followed.heard, followed.hold_ns = followed.heard, [], 0
         events: list[Event] = []
@@ -680,7 +651,7 @@ class Binance:
             self._stream.failed(f"an event of the user stream makes no sense: {error}")
         return events
 
-    def _heard(self, followed: _Followed, told: dict, now: int) -> list[Event]:
+    def _heard(self, followed: Followed, told: dict, now: int) -> list[Event]:
         """What is news of what the stream says of an order."""
         kind, client_id, news = field(told, "x", str), followed.client_id, not followed.venue_id
         trades: list[Filled] = []
@@ -689,34 +660,34 @@ class Binance:
                 field(told, "t", int), field(told, "l", str), field(told, "L", str), told.get("n") or "0",
                 told.get("N"), field(told, "T", int))))
         reason, venue_id, status = told.get("r"), str(field(told, "i", int)), field(told, "X", str)
-        if status in _ENDS or status in _ALIVE:
-            self._state(followed, status, field(told, "z", str),
+        if status in ENDS or status in ALIVE:
+            self._following.stands(followed, status, field(told, "z", str),
                         reason if isinstance(reason, str) and reason != "NONE" else "")
         elif followed.ours:  # the answer may say it in words that are known
             self._query(client_id, followed.symbol, None)
         followed.venue_id = venue_id
         events = [*([Acked(client_id, venue_id, 0, now)] if kind == "NEW" and news else []),
-                  *self._note(followed, trades), *self._finish(followed)]
+                  *followed.note(trades), *self._following.finish(followed)]
         followed.ask_ns = (followed.ask_ns or now + PATIENCE_NS) if followed.ours and followed.short else 0
         return events
 
-    def _fills_told(self, followed: _Followed, told: list) -> list[Event]:
+    def _fills_told(self, followed: Followed, told: list) -> list[Event]:
         """All fills of an order, and its end if they add up to it; Unanswered if they should and do not."""
         trades = [self._fill(followed, Trade(field(fill, "id", int), field(fill, "qty", str), field(fill, "price", str),
                                              field(fill, "commission", str), fill.get("commissionAsset"),
                                              field(fill, "time", int))) for fill in told]
-        events: list[Event] = [*self._note(followed, trades), *self._finish(followed)]
+        events: list[Event] = [*followed.note(trades), *self._following.finish(followed)]
         if followed.short:
             self._ask_later(followed)
             events.append(Unanswered(followed.client_id, "the venue has not told all fills yet"))
         return events
 
-    def _caught_up(self, followed: _Followed, told: list) -> list[Event]:
+    def _caught_up(self, followed: Followed, told: list) -> list[Event]:
         if followed.over:  # the stream has told it meanwhile
             return []
         return [event for event in self._fills_told(followed, told) if type(event) is not Unanswered]
 
-    def _ask_later(self, followed: _Followed) -> list[Event]:
+    def _ask_later(self, followed: Followed) -> list[Event]:
         followed.ask_ns = self._clock.monotonic_ns() + AGAIN_NS
         return []
 
@@ -740,48 +711,9 @@ class Binance:
                         _Asked(priced, lambda why: [NoPortfolio(why)]))
         return []
 
-    # ---- what is known of an order
-
-    def _follow(self, client_id: str, symbol: str) -> _Followed:
-        followed = self._followed[client_id] = self._unsettled[client_id] = _Followed(client_id, symbol)
-        if len(self._followed) > REMEMBERED:
-            self._unsettled.pop(self._followed.popitem(last=False)[0], None)
-        return followed
-
-    def _forget(self, followed: _Followed) -> None:
-        self._followed.pop(followed.client_id, None)
-        self._unsettled.pop(followed.client_id, None)
-
-    def _fill(self, followed: _Followed, trade: Trade) -> Filled:
+    def _fill(self, followed: Followed, trade: Trade) -> Filled:
         return fills.filled(self._venue, self._filters.get(followed.symbol, Filters()), followed.client_id,
                             followed.symbol, trade)
-
-    @staticmethod
-    def _note(followed: _Followed, told: list[Filled]) -> list[Filled]:
-        """These are told now: not before all of an answer has been understood, for else none of it is told."""
-        followed.fills.update((fill.fill_id, fill.qty) for fill in told)
-        return told
-
-    def _state(self, followed: _Followed, status: str, executed: str, reason: str) -> None:
-        """What `status` means for the order."""
-        if status not in _ENDS and status not in _ALIVE:
-            raise VenueError("an order has a status that does not exist", where=f"status={status!r}"[:100])
-        filled = filters.rounded(executed, "executed quantity")
-        followed.executed = max(followed.executed, filled)
-        if not followed.over:
-            if status in _ENDS:
-                followed.end = Ended(followed.client_id, _ENDS[status], filled, reason[:200])
-            self._unsettled[followed.client_id] = followed
-
-    def _finish(self, followed: _Followed) -> list[Event]:
-        """The end of the order, once, when the fills that were told add up to it."""
-        if followed.end is None or followed.over or sum(followed.fills.values()) != followed.end.filled:
-            return []
-        followed.over, followed.ask_ns = True, 0
-        self._unsettled.pop(followed.client_id, None)
-        if not followed.ours:  # nobody will ask for it, and ours must not be crowded out
-            self._followed.pop(followed.client_id, None)
-        return [followed.end]
 
 
 def create(config: Config, clock, environ: Mapping[str, str]) -> Binance:

@@ -165,7 +165,7 @@ def test_an_independent_client_asks_for_all_else_in_the_same_words_too(venue, ma
     gateway = make(name, venue.url)
     until(lambda: gateway.work() == [] and not gateway._spare.in_flight)
     ours = spied(gateway)
-    followed = gateway._follow(ORDER.client_id, SYMBOL)
+    followed = gateway._following.begin(ORDER.client_id, SYMBOL)
     followed.venue_id = "1"
     gateway._ask_time()
     gateway._ask_fills(followed, lambda trades: [], lambda reason: [])
@@ -571,7 +571,7 @@ def test_fills_and_new_orders_wait_until_the_assets_of_the_symbols_are_known(tmp
         again.query(ORDER)
         again.submit(later)
         again.portfolio()
-        until(lambda: events.extend(again.work()) or any(f.venue_id for f in again._followed.values()))
+        until(lambda: events.extend(again.work()) or any(f.venue_id for f in again._following))
         assert not events and not again._stream.openings and venue.count("GET", trades) == asked
         assert venue.count("POST", f"{PATHS[name]}/order") == 1
         venue.call(lambda mode: setattr(mode, "fails", False))
@@ -642,7 +642,7 @@ def usdm(tmp_path):
 
 def test_of_other_symbols_of_the_account_nothing_is_told(usdm, make):
     gateway = make("binance-usdm", usdm.url)
-    assert gateway._listened(theirs(1, "SOLUSDT", **FILL, z="1"), 1) == [] and not gateway._followed
+    assert gateway._listened(theirs(1, "SOLUSDT", **FILL, z="1"), 1) == [] and not list(gateway._following)
     [fill] = gateway._listened(theirs(2, **FILL, z="1"), 1)
     assert type(fill) is Filled, "what happens to ours concerns us, whoever does it"
 
@@ -717,7 +717,7 @@ def test_an_order_of_more_fills_than_one_request_tells_is_told_in_full(venue, ma
 @pytest.mark.parametrize("page", [{"id": 3}, None, 7, [7] * 4, [{"id": "x"}] * 4])
 def test_fills_that_are_no_list_are_no_answer(alone, page, monkeypatch):
     monkeypatch.setattr(binance, "PAGE", 4)
-    followed = alone._follow(ORDER.client_id, SYMBOL)
+    followed = alone._following.begin(ORDER.client_id, SYMBOL)
     asked: list = []
     alone._ask = lambda client, method, path, parameters, token, start_by_ns=0, fills=False: asked.append(token)
     alone._ask_fills(followed, lambda trades: [], lambda reason: [])
@@ -811,7 +811,7 @@ def alone(name, make):
 
 
 def submitted(gateway, answer: Reply) -> list:
-    return gateway._submitted(ORDER, gateway._follow(ORDER.client_id, ORDER.symbol), answer)
+    return gateway._submitted(ORDER, gateway._following.begin(ORDER.client_id, ORDER.symbol), answer)
 
 
 @pytest.mark.parametrize(("status", "code", "words"), [
@@ -852,7 +852,7 @@ def test_what_a_door_refuses_has_gone_nowhere(alone):
 
 def test_an_answer_that_makes_no_sense_in_part_tells_nothing_and_what_the_stream_says_counts(make):
     gateway = make("binance-spot", "http://127.0.0.1:1", ManualClock(1), ready=False)
-    followed = gateway._follow(ORDER.client_id, SYMBOL)
+    followed = gateway._following.begin(ORDER.client_id, SYMBOL)
     fill = {"price": "100", "qty": "1", "commission": "0", "commissionAsset": "USDT", "tradeId": 1}
     body = {"symbol": SYMBOL, "clientOrderId": ORDER.client_id, "side": "BUY", "origQty": "2", "orderId": 7,
             "status": "FILLED", "executedQty": "2", "transactTime": 5}
@@ -898,7 +898,7 @@ def test_an_order_that_was_acknowledged_is_never_absent(alone):
     """The place that is asked may be behind the one that took it."""
     no_such = reply(400, {"code": -2013, "msg": "Order does not exist."})
     assert alone._queried(ORDER.client_id, SYMBOL, ORDER, no_such) == [Absent(ORDER.client_id)]
-    alone._follow(ORDER.client_id, SYMBOL).venue_id = "1"
+    alone._following.begin(ORDER.client_id, SYMBOL).venue_id = "1"
     assert [type(e) for e in alone._queried(ORDER.client_id, SYMBOL, ORDER, no_such)] == [Unanswered]
 
 
@@ -930,7 +930,7 @@ def test_orders_of_others_are_forgotten_at_their_end_and_ours_are_not(usdm, make
     for number in range(3):
         told = gateway._listened(theirs(number, **FILL | {"X": "FILLED"}, z="1"), 1)
         assert [type(event) for event in told] == [Filled, Ended]
-    assert list(gateway._followed) == [ORDER.client_id]
+    assert list(gateway._following._known) == [ORDER.client_id]
 
 
 # ---- what nobody is told
