@@ -14,7 +14,7 @@ from tests.browser import TOKEN, chromium, live, missing, opened
 from tests.pipeline import Pipeline, free_port
 
 FOLDER = Path(__file__).resolve().parents[1] / "procs" / "pictures"
-SIZES = {"desktop": (1440, 1340), "phone": (390, 1500)}
+SIZES = {"desktop": (1440, 1240), "phone": (390, 1500)}
 SCHEMES = ("light", "dark")
 MOST_BYTES = 250_000
 _SHOWN_MS = 75_000  # of time that a picture is to show

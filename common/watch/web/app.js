@@ -364,7 +364,8 @@ function troubles(now) {
   if (none) found.push(["bad", "No worker runs: nothing is predicted."]);
   const missing = now.missing.filter((name) => !(none && workers.includes(name)) && name !== "executor");
   if (missing.length) found.push(["bad", `Not running: ${missing.join(", ")}.`]);
-  if (now.journal.error && heard) found.push(["bad", `The journal cannot be read: ${now.journal.error}`]);
+  const waits = now.stages.some((stage) => stage.name === "executor" && stage.state === "waiting"); // it makes one
+  if (now.journal.error && heard && !waits) found.push(["bad", `The journal cannot be read: ${now.journal.error}`]);
   return found;
 }
 

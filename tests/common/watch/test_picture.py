@@ -129,6 +129,8 @@ def test_stages_that_do_not_run_and_a_journal_that_cannot_be_read_are_told():
     told |= {"missing": ["feature", "inference-9"], "journal": {"path": "p", "error": "the journal is damaged"}}
     for shown in (text(told), brief(told)):
         assert "not running: feature, inference-9" in shown and "the journal is damaged" in shown
+    told["stages"][0] |= {"name": "executor", "state": "waiting"}
+    assert "the journal is damaged" not in text(told), "an executor that starts makes one"
     told |= {"missing": ["inference-0"], "stages": [dict(STAGE)]}
     assert "no worker runs: nothing is predicted" in text(told) and "not running" not in text(told)
     told["stages"] = [dict(STAGE, state="gone")]
