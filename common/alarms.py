@@ -7,7 +7,6 @@
 import contextlib
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from common.watch.snapshot import Snapshots
 
 FILE = "alerts.json"
 _TURN_NS = 1_000_000_000
-_START_NS = 300_000_000_000  # that a stage may take to start, without a sign of life: the first start compiles
 _log = logging.getLogger("monitor")
 
 
@@ -87,9 +85,7 @@ class Alarms:
         wanted = (*expected(self._config), "exchange", "monitor")
         stopped = frozenset(name for name, telemetry in overview.stages.items() if name not in wanted or
                             telemetry.block is not None and telemetry.block.retired)
-        now = time.monotonic_ns()
-        starting = frozenset(name for name, telemetry in overview.stages.items() if not telemetry.get("ready") and
-                             now - telemetry.get("started_ns") < _START_NS)
+        starting = frozenset(filter(overview.starting, overview.stages))
         failures = overview.get("monitor", "journal_errors") + overview.refusals().get("JOURNAL_FAILED", 0)
         seen = self._trend.see(snapshot, stopped, failures, now_ns / 1e9, starting)
         return self._debounce.turn(findings(seen, self._config.alerts), now_ns / 1e9, self._clock.wall_ns())

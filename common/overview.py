@@ -89,6 +89,11 @@ class Overview:
         telemetry = self.stages.get(stage)
         return telemetry is not None and self._state(stage, telemetry).up and bool(telemetry.get("ready"))
 
+    def starting(self, stage: str) -> bool:
+        """Whether it has not done anything yet, and that is no reason to worry: it may be compiling."""
+        telemetry = self.stages[stage]
+        return not telemetry.get("ready") and time.monotonic_ns() - telemetry.get("started_ns") < _START_NS
+
     def standing(self, stage: str) -> str:
         """In a word: ready, waiting (for what it needs to start), connecting (to the venue), silent (no sign of life
         for 2 s), gone (its process has ended), absent (it never came). Who compiles at its start is waiting."""
@@ -98,7 +103,7 @@ class Overview:
         state = self._state(stage, telemetry)
         if state.usage is None:
             return "gone"
-        if not telemetry.get("ready") and time.monotonic_ns() - telemetry.get("started_ns") < _START_NS:
+        if self.starting(stage):
             return "waiting"
         if not state.up:
             return "silent"
