@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -28,6 +29,18 @@ def instance():
     left = shm.leaked(name)
     shm.sweep(name)
     assert left == []
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    """What a command changes of its process, and a test with it: the mask of new files, and where logs go."""
+    root = logging.getLogger()
+    mask, handlers, level = os.umask(0o022), root.handlers[:], root.level
+    os.umask(mask)
+    yield
+    os.umask(mask)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

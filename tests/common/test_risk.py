@@ -133,7 +133,7 @@ def test_every_reason_of_every_check_has_a_case_here():
 def test_every_limit_of_the_configuration_belongs_to_a_check():
     limits = {check.limit for check in ADMISSION + MOMENT + ORDER} - {""}
     ours = {limit for limit in limits if not limit.startswith("instruments.")}
-    assert ours == {f.name for f in dataclasses.fields(Risk)} - {"repeat_window_ms"}
+    assert ours == {f.name for f in dataclasses.fields(Risk)} - {"repeat_window_ms", "on_loss"}
     assert {limit.removeprefix("instruments.") for limit in limits - ours} <= {
         f.name for f in dataclasses.fields(Instrument)}
 

@@ -64,10 +64,11 @@ def test_only_the_streams_that_were_asked_for_come(serving, recordings):
 
 
 def test_two_clients_get_each_what_they_asked_for(serving, tmp_path):
-    frames = [(i, b'{"stream":"btcusdt@%s","data":{"n":%d}}' % ([b"trade", b"bookTicker"][i % 2], i))
-              for i in range(600)]
+    rest_ns = 2 * 10**9  # in the middle, for the second client to come
+    frames = [(i + rest_ns * (i >= 300), b'{"stream":"btcusdt@%s","data":{"n":%d}}' % (
+        [b"trade", b"bookTicker"][i % 2], i)) for i in range(600)]
     path = small(tmp_path / "a", [(0, depth_frame(1, 2)), *frames])
-    with serving(captures=(str(path),), speed=1e9) as served, served.socket("/stream") as both, \
+    with serving(captures=(str(path),), speed=1.0) as served, served.socket("/stream") as both, \
             served.socket("/stream") as one:
         for client, params in ((one, ["btcusdt@trade"]), (both, ["btcusdt@bookTicker", "btcusdt@trade"])):
             client.send(orjson.dumps({"method": "SUBSCRIBE", "params": params, "id": 5}).decode())
@@ -77,7 +78,7 @@ def test_two_clients_get_each_what_they_asked_for(serving, tmp_path):
             while b'"n":599}' not in got[-1] and not (client is one and b'"n":598}' in got[-1]):
                 got.append(client.recv(10, decode=False))
             answers.append(got)
-        assert answers[0][0] == b'{"result":null,"id":5}' and answers[0][1:] == [f for i, f in frames if i % 2 == 0]
+        assert answers[0][0] == b'{"result":null,"id":5}' and answers[0][1:] == [f for _, f in frames[::2]]
         assert answers[1][0] == b'{"result":null,"id":5}', "the answer comes before the first frame"
         late = [frame for _, frame in frames]
         assert answers[1][1:] == late[-len(answers[1][1:]):], "who comes later joins in the middle, without a gap"
