@@ -23,6 +23,7 @@ from procs.bench.table import Goal, Part, latency_line
 
 PAGES = 10
 BROWSER = "ALPHA_BENCH_BROWSER"  #: a Chromium whose tabs are to be the pages
+_LOADED = 40  # snapshots after which every tab has been drawn
 _STATES = ("nobody looks", f"{PAGES} pages and a scrape a second")
 
 
@@ -58,6 +59,9 @@ def watch(run: Run) -> Part:
                     if not lookers.stdout.readline():
                         run.bed.check()
                     run.bed.until(lambda: overview.get("monitor", "page_clients") == PAGES, "the pages", 120)
+                    if browser:  # to load them takes more than to look at them
+                        shown = overview.get("monitor", "page_snapshots") + _LOADED
+                        run.bed.until(lambda: overview.get("monitor", "page_snapshots") >= shown, "the browser", 120)
                 told = _measure(run, source, ours, monitor, overview, found[state])
                 if lookers is not None:
                     lookers.stdin.write("\n")
