@@ -109,6 +109,7 @@ class Decision:
     inventory: float = 0.0  #: what adds to a position shrinks as (1 - share of its limit) ** inventory; 0: it does not
     drawdown: float = 0.0  #: sizes shrink to nothing at so much below the day's best profit; 0: they do not
     exit_on_signal: bool = False  #: leave a position once the leaning its way is below hold_threshold
+    long_only: bool = False  #: nothing is sold that is not held; so it is on spot, whatever this says
     hold_threshold: float = 0.0  #: below `threshold`: it takes more to enter than to stay
     exit_after_s: float = 0.0  #: leave a position of that age, the model's horizon; 0: never for its age
     stop_bps: float = 0.0  #: leave a position that lost so much against its cost; 0: no stop

@@ -41,6 +41,7 @@ from common.wire import Prediction, make
 if TYPE_CHECKING:
     from common.ring import Top
 
+SPOT = "binance-spot"  #: the gateway where nothing can be sold that is not held
 SIGNAL_REASONS = ("SIGNAL_INVALID", "SIGNAL_WEAK", "SIGNAL_COST", "SIGNAL_HOLD", "SIGNAL_SHRUNK", "CAPITAL_SPENT")
 SYMBOL_REASONS = ("SYMBOL_ELSEWHERE",)  #: of a feed whose venue our orders do not go to
 ALL_REASONS = (*SIGNAL_REASONS, *SYMBOL_REASONS, *REASONS)
@@ -67,7 +68,7 @@ class Rules:
     @classmethod
     def of(cls, config: Config, symbol: str) -> "Rules":
         curve, policy = Curve.of(config.decision), Policy.of(config.decision)
-        spot = config.executor.gateway == "binance-spot"
+        spot = config.decision.long_only or config.executor.gateway == SPOT
         limits = Limits.of(config.risk, symbol, config.instruments.get(symbol), spot)
         return cls(symbol, fixed.parse(config.instrument(symbol).lot, f"instruments.{symbol}.lot"), curve, limits,
                    config.executor.gateway == "paper" or symbol not in config.symbols[len(config.market.symbols):],

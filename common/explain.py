@@ -211,7 +211,8 @@ class _Behind:
             raise NotRecorded
         if type(self.wanted) is Exit:
             return propose_exit(self.market, self.standing, self.account, self.rules)
-        return propose(self.wanted, self.market, self.standing, self.account, self.rules.lot, self.rules.curve.capital)
+        return propose(self.wanted, self.market, self.standing, self.account, self.rules.lot, self.rules.curve.capital,
+                       self.rules.spot)
 
     # ---- the checks
 

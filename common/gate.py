@@ -4,7 +4,8 @@ and what it still waits for. It reads and writes those files, and no others.
     HALTED       until a person resumes               DISARMED   on a live venue, until a person arms
     RECONCILING  until positions are compared         REDUCING   only what shrinks a position leaves
     FLATTENING   and all positions do
-    ACTIVE       barred all the same while what is held has no price, or while the venue asks for a pause
+    ACTIVE
+                 the last three are barred all the same while what is held has no price, or the venue asks for a pause
 """
 
 import logging
@@ -116,10 +117,11 @@ class Gate:
             return Standing("DISARMED", "STATE_DISARMED", "a live venue: `alpha arm` lets it trade")
         if not self.reconciled:
             return Standing("RECONCILING", "STATE_RECONCILING", self.waiting_for)
-        if not marked:
-            return Standing("ACTIVE", "STATE_UNMARKED", "something is held that has no price: its loss is not known")
-        if now < self.paused_until_ns:
-            return Standing("ACTIVE", "RATE_VENUE", "the venue asked for a pause")
+        state, why = "ACTIVE", ""
         if self.reduction:
-            return Standing("FLATTENING" if self.reduction.flatten else "REDUCING", "", self.reduction.why)
-        return Standing("ACTIVE", "", "")
+            state, why = "FLATTENING" if self.reduction.flatten else "REDUCING", self.reduction.why
+        if not marked:
+            return Standing(state, "STATE_UNMARKED", "something is held that has no price: its loss is not known")
+        if now < self.paused_until_ns:
+            return Standing(state, "RATE_VENUE", "the venue asked for a pause")
+        return Standing(state, "", why)

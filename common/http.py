@@ -27,6 +27,7 @@ from common.tunnel import Proxy, Tunnel, proxy_auth
 
 CHUNK = 65536  #: bytes per read
 TOO_LATE = "its turn came too late"  #: error of a request that was not written any more
+LEAVE_ALONE = frozenset({403, 418, 429})  #: answers after which nothing leaves that was given a `start_by_ns`
 READS = 64  #: chunks read in one `work` before the caller's loop has its turn again
 
 
@@ -387,6 +388,9 @@ class HttpClient:
         self._replies.append(Reply(pending.token, pending.answer.status_code, headers,
                                    self._struck(bytes(pending.received)), "", pending.sent, pending.sent_ns,
                                    self._clock.monotonic_ns()))
+        if pending.answer.status_code in LEAVE_ALONE:
+            self.withdraw()  # before the next one leaves: nobody has heard of it yet
+            self._expire()
         http = self._http
         reusable = not self._out and http.our_state is h11.DONE and http.their_state is h11.DONE
         if reusable and http.trailing_data == (b"", False):

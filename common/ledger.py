@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from common.errors import LifeCycleError, VenueError
+from common.errors import VenueError
 from common.fixed import SCALE, text
 from common.gateways import Acked, Ended, Filled
 from common.orders import BUY, CORRECTION, SELL, SIDE_NAMES, TERMINAL, Order, State, Working
@@ -32,6 +32,15 @@ _ALIVE = (State.ACKNOWLEDGED, State.PARTLY_FILLED)
 def absence_ns(timeout_s: float) -> int:
     """As ABSENCE_NS, where a request may be on its way for so long."""
     return max(ABSENCE_NS, round(timeout_s * 1e9))
+
+
+def worse(order: Order, fill: Filled) -> str:
+    """In words how the fill is worse than the limit of its order, by more than a millionth, which may be rounding; ""
+    where it is not. It has happened all the same."""
+    if order.side * (fill.price - order.price) * 1_000_000 <= order.price:
+        return ""
+    return (f"a fill is worse than the limit of its order (order={order.client_id}, {SIDE_NAMES[order.side]} "
+            f"limit={text(order.price)}, fill={fill.fill_id}, price={text(fill.price)})")
 
 
 class Ledger:
@@ -65,8 +74,12 @@ class Ledger:
 
     def follow(self, symbols: Sequence[str], tag: int, streams: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         """Follow the stream `tag` of these symbols; `streams` holds (epoch, newest sequence ordered on)."""
+        before = self._by_name
         self.standings = [Standing(tag, dict(streams.get(symbol, ())).get(tag, 0)) for symbol in symbols]
         self._by_name = dict(zip(symbols, self.standings))
+        for symbol in before.keys() & self._by_name.keys():
+            now, then = self._by_name[symbol], before[symbol]
+            now.rejects, now.rejected_ns = then.rejects, then.rejected_ns
         for symbol in {*symbols, *self.positions, *(w.order.symbol for w in self.orders.values())}:
             self._restate(symbol)
 
@@ -121,15 +134,11 @@ class Ledger:
         return news
 
     def filled(self, working: Working, event: Filled, wall: int) -> bool:
-        """Book a fill; False if it is booked already. LifeCycleError if there is more than was ordered, or if it is
-        worse than the order's limit by more than a millionth: then nothing is booked."""
+        """Book a fill; False if it is booked already. LifeCycleError if there is more than was ordered: then nothing is
+        booked."""
         if event.fill_id in working.fill_ids:
             return False
         order = working.order
-        if order.side * (event.price - order.price) * 1_000_000 > order.price:
-            raise LifeCycleError("a fill is worse than the limit of its order", where=(
-                f"order={order.client_id}, {SIDE_NAMES[order.side]} limit={text(order.price)}, "
-                f"fill={event.fill_id}, price={text(event.price)}"))
         working.fill(event.qty)
         working.fill_ids.add(event.fill_id)
         position = self.positions.setdefault(order.symbol, Position())

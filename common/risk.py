@@ -296,15 +296,6 @@ def symbol_cooldown(top: "Top", standing: Standing, account: Account, limits: Li
         return make(Refusal, ("RATE_SYMBOL", since, limit))
 
 
-@_check(MOMENT, "RATE_REJECTED", limit="reject_pause_ms", switch="reject_pause_ns")
-def rejected_lately(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
-    if standing.rejects:
-        since = now - standing.rejected_ns
-        pause = limits.reject_pause_ns << min(standing.rejects - 1, MOST_DOUBLINGS)
-        if since < pause:
-            return make(Refusal, ("RATE_REJECTED", since, pause))
-
-
 @_check(MOMENT, "RATE_ORDERS", limit="max_orders_per_s")
 def order_rate(top: "Top", standing: Standing, account: Account, limits: Limits, now: int):
     if not account.rate.ready(now):
@@ -398,6 +389,16 @@ def no_duplicate(p: Proposal, standing: Standing, account: Account, limits: Limi
     if since < limits.duplicate_window_ns and (p.side, p.qty, p.price) == (
             standing.last_side, standing.last_qty, standing.last_price):
         return Refusal("RATE_DUPLICATE", since, limits.duplicate_window_ns)
+
+
+@_check(ORDER, "RATE_REJECTED", limit="reject_pause_ms", switch="reject_pause_ns")
+def rejected_lately(p: Proposal, standing: Standing, account: Account, limits: Limits, now: int):
+    if standing.rejects:
+        since = now - standing.rejected_ns
+        doublings = 0 if p.reduce_only else min(standing.rejects - 1, MOST_DOUBLINGS)  # what is held is to be left soon
+        pause = limits.reject_pause_ns << doublings
+        if since < pause:
+            return Refusal("RATE_REJECTED", since, pause)
 
 
 REASONS = tuple(reason for check in ADMISSION + MOMENT + ORDER for reason in check.reasons)

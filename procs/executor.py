@@ -49,11 +49,11 @@ from common.gateways import (
 )
 from common.journal import Journal, Restored, located
 from common.layout import ASK_PX, BID_PX, FLAG_VALID, KIND, SEQ, VENUE_ID
-from common.ledger import ASK_AGAIN_NS, Ledger, absence_ns
+from common.ledger import ASK_AGAIN_NS, Ledger, absence_ns, worse
 from common.links import DECISIONS, Network, Poller, Tap
 from common.orders import BUY, SELL, Order, State, Working
 from common.ring import Books, Top
-from common.risk import ACTIVE, Account, Rate, Refusal, closable
+from common.risk import ACTIVE, FLATTENING, REDUCING, Account, Rate, Refusal, closable
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
 from common.today import Today
@@ -104,7 +104,8 @@ class Executor(Stage):
         self._model = -1 if config.risk.max_model_age_days else None  # whose date is known; None: nobody asks
         self._portfolio_asked = False
         self._portfolio_ns = self._differences = 0
-        self._asked_at = (0, 0)  # orders and fills when the venue was asked for its positions
+        self._doubts = 0  # reasons to compare positions anew, so far
+        self._asked_at = (0, 0, 0)  # those, orders and fills when the venue was asked for its positions
         self._configuration = ""  #: by which the journal knows it
         self._settled: tuple = ()  # what telemetry shows of the state
         self._today = Today(journal)
@@ -365,6 +366,8 @@ class Executor(Stage):
             case Filled():
                 if ledger.filled(working, event, wall):
                     telemetry.add("fills")
+                    if problem := worse(working.order, event):
+                        self._halt(problem)
             case Ended():
                 news = working.order.client_id in ledger.orders
                 ledger.ended(working, event, wall)
@@ -413,9 +416,9 @@ class Executor(Stage):
         if self._portfolio_asked or now < self._portfolio_ns:
             return
         if self.gate.reconciled:
-            if self._config.executor.compare_s and not self.ledger.orders:
-                self._portfolio_asked, self._asked_at = True, self._traded()
-                self.gateway.portfolio()
+            idle = not self.ledger.orders and not self.ledger.account.barred and self.gate.mode == ACTIVE
+            if self._config.executor.compare_s and idle:
+                self._ask_portfolio()
             return
         open_questions = [working.order.client_id for working in self.ledger.orders.values()
                           if working.state in (State.SENT, State.UNKNOWN)]
@@ -423,20 +426,28 @@ class Executor(Stage):
             self.gate.waiting_for = f"the venue's word on {len(open_questions)} orders, {open_questions[0]} the first"
         elif self._differences < DIFFERENCES:
             self.gate.waiting_for = "the venue's positions"
-            self._portfolio_asked = True
-            self.gateway.portfolio()
+            self._ask_portfolio()
+
+    def _ask_portfolio(self) -> None:
+        self._portfolio_asked, self._asked_at = True, (self._doubts, *self._traded())
+        self.gateway.portfolio()
 
     def _compare(self, portfolio: Portfolio) -> None:
         self._portfolio_asked = False
-        self._portfolio_ns = self._clock.monotonic_ns() + round(self._config.executor.compare_s * 1e9)
+        if self._asked_at[0] != self._doubts:  # asked before there was a reason to ask again
+            self._portfolio_ns = 0
+            return
+        self._portfolio_ns = self._clock.monotonic_ns() + max(ASK_AGAIN_NS, round(
+            self._config.executor.compare_s * 1e9))
         found = self.ledger.differences(portfolio.positions)
         if self.gate.reconciled:
-            if found and not self.ledger.orders and self._asked_at == self._traded():
+            if found and not self.ledger.orders and self._asked_at[1:] == self._traded():
                 self._compare_anew("the venue holds something else than the journal")
             return
         if found and self._virgin:
             if is_live(self._config):
                 told = ", ".join(f"{name} {text(portfolio.positions[name][0])}" for name in found)
+                self._differences = DIFFERENCES  # not to be asked again before a person has done something
                 self._halt(f"the journal is empty, and the venue holds {told}: close it there, or stop the executor "
                            "and take it over with `alpha reconcile --adopt`; then `alpha resume`")
                 return
@@ -456,11 +467,16 @@ class Executor(Stage):
 
     def _compare_anew(self, why: str) -> None:
         """Nothing trades until positions are found to be the venue's; if they are not, it halts."""
+        self._doubt()
         if self.gate.reconciled:
             _log.warning("%s; comparing positions before anything trades", why)
             self.gate.reconciled, self.gate.waiting_for = False, "the venue's positions"
-            self._differences = self._portfolio_ns = 0
             self._settle_state()
+
+    def _doubt(self) -> None:
+        """Whatever was asked about positions is to be asked again."""
+        self._doubts += 1
+        self._differences = self._portfolio_ns = 0
 
     def _traded(self) -> tuple[int, int]:
         return self._telemetry.get("orders"), self._telemetry.get("fills")
@@ -548,7 +564,8 @@ class Executor(Stage):
         if counted is None:
             return
         account.day_loss, account.drawdown = counted
-        if self.gate.halted or self.gate.mode != ACTIVE:
+        if self.gate.halted or self.gate.mode == FLATTENING or (
+                self.gate.mode == REDUCING and self._config.risk.on_loss != "flatten"):
             return
         if account.day_loss > limits.max_daily_loss:
             self._stop_losing(Refusal("LOSS_DAILY", account.day_loss, limits.max_daily_loss))
@@ -577,7 +594,7 @@ class Executor(Stage):
         halted = self.gate.halted
         if self.gate.look():
             if halted and not self.gate.halted:
-                self._differences = self._portfolio_ns = 0
+                self._doubt()
             self._settle_state()
 
     def _look_for_reduction(self) -> None:
@@ -603,14 +620,14 @@ class Executor(Stage):
         if settled == self._settled:
             return
         self._settled, telemetry = settled, self._telemetry
-        if standing.state in ("HALTED", "DISARMED", "REDUCING", "FLATTENING"):
+        if standing.barred or standing.state != "ACTIVE":
             self.gateway.withdraw()  # what was decided before, and waits behind a slow answer
         telemetry.set("halted", int(bool(gate.halted)))
         telemetry.set("armed", int(gate.armed))
         telemetry.set("reducing", gate.mode)
         telemetry.set("reconciled", int(gate.reconciled))
         telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, "state": standing.state,
-                        "why": standing.why})
+                        "why": standing.why, "barred": standing.barred})
 
     # ---- the journal
 

@@ -31,6 +31,7 @@ import click
 from common import captures, venues
 from common.clock import ManualClock
 from common.config import Config, load
+from common.decide import SPOT
 from common.decision_telemetry import COUNTER_OF, DecisionTelemetry
 from common.errors import ConfigError
 from common.gateways import create
@@ -258,7 +259,9 @@ def configure(config: Config, paths: tuple[str, ...]) -> Config:
                           where="; ".join(f"{len(head.symbols)} symbols from {head.symbols[0]}" if head else "foreign"
                                           for head in heads), remedy="replay those of each feed by themselves")
     return dataclasses.replace(
-        config,
+        config, feeds={},
+        decision=dataclasses.replace(config.decision,
+                                     long_only=config.decision.long_only or config.executor.gateway == SPOT),
         market=dataclasses.replace(config.market, venue=told.venue, symbols=told.symbols, live=False),
         executor=dataclasses.replace(config.executor, gateway="paper"))
 

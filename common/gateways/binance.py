@@ -54,7 +54,6 @@ base assets: symbols that share one, or where one's is paid for another, are ref
 clock and filters are known and the stream is open, so nothing trades before.
 """
 
-import select
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -88,6 +87,7 @@ from common.gateways.binance_filters import Filters
 from common.gateways.binance_followed import ALIVE, ENDS, Followed, Following
 from common.gateways.binance_stream import UserStream
 from common.gateways.binance_venue import LOOPBACK_KEY, SPOT, USDM, VENUES, Venue, assets, credentials, stream_url
+from common.gateways.joint import Joint
 from common.http import TOO_LATE, HttpClient, Reply
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position
@@ -107,6 +107,7 @@ _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
 _NO_SUCH_ORDER, _CANCEL_REJECTED, _WRONG_TIME, _ARCHIVED, _DUPLICATE = -2013, -2011, -1021, -2026, -4116
 _OVERLOADED = -1008  # on usd-m a failure for certain, under 503 too; on spot 5xx says nothing
 _DOOR = frozenset({401, 403, 404, 413, 418, 429})  # statuses of a request that nobody behind the door has seen
+_FILLS = ("TRADE", "CALCULATED")  # the second: a liquidation
 _LIVES = ("GTC", "IOC", "FOK", "GTX")
 
 
@@ -159,7 +160,7 @@ class Binance:
         self._timers: dict[str, int] = {}  # symbol -> when its dead man's timer is to be wound up again, or stopped
         self._quiet_ns = 0  # until when the venue wants to be left alone
         self._unwritten = False  # something was asked since the last `work`
-        self._poll = select.epoll()
+        self._joint = Joint(orders, spare, self._stream)
         self._closed = False
 
     def attach(self, books: Books) -> None:
@@ -254,17 +255,7 @@ class Binance:
 
     def fileno(self) -> int:
         """One descriptor for all connections: who waits for it wakes for each of them."""
-        if self._closed:
-            return -1
-        for part in (self._orders, self._spare, self._stream):
-            number = part.fileno()
-            if number >= 0:
-                mask = select.EPOLLIN | (select.EPOLLOUT if part.wants_write else 0)
-                try:
-                    self._poll.modify(number, mask)
-                except FileNotFoundError:  # new here; what was closed has left by itself
-                    self._poll.register(number, mask)
-        return self._poll.fileno()
+        return self._joint.fileno()
 
     def due_ns(self) -> int:
         if self._closed:
@@ -286,7 +277,7 @@ class Binance:
         self._orders.close()
         self._spare.close()
         self._stream.close()
-        self._poll.close()
+        self._joint.close()
         self._events.clear()
         self._unsigned.clear()
 
@@ -493,7 +484,7 @@ class Binance:
         missing = [symbol for symbol in self._symbols if symbol not in found]
         if missing:
             return self._miss_filters(f"the venue does not list {', '.join(missing)}")
-        if self._venue is SPOT and (clash := filters.clash(found)):
+        if self._venue is SPOT and not self._observes and (clash := filters.clash(found)):
             return self._miss_filters(f"{clash}: the balances of the account do not tell their positions apart; leave "
                                       "one out of market.symbols, with nothing held of it")
         self._filters, self._filters_known = found, True
@@ -655,7 +646,7 @@ class Binance:
         """What is news of what the stream says of an order."""
         kind, client_id, news = field(told, "x", str), followed.client_id, not followed.venue_id
         trades: list[Filled] = []
-        if kind == "TRADE" and str(told.get("t")) not in followed.fills:
+        if kind in _FILLS and str(told.get("t")) not in followed.fills:
             trades.append(self._fill(followed, Trade(
                 field(told, "t", int), field(told, "l", str), field(told, "L", str), told.get("n") or "0",
                 told.get("N"), field(told, "T", int))))

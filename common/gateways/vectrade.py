@@ -39,6 +39,7 @@ from common.gateways import (
     fits,
     is_loopback,
 )
+from common.gateways.joint import Joint
 from common.http import TOO_LATE, HttpClient, Reply, address
 from common.orders import SIDE_NAMES, Order, State
 from common.positions import Position
@@ -74,10 +75,14 @@ def bot_key(base_url: str, environ: Mapping[str, str]) -> str:
 
 
 class VecTrade:
-    name = "vectrade"
+    """`spare` carries the question for positions, so that no order waits behind its answer."""
 
-    def __init__(self, http: HttpClient, key: str, asset_types: Mapping[str, str], clock) -> None:
-        self._http, self._clock, self._asset_types = http, clock, asset_types
+    name = "vectrade"
+    wants_write = False
+
+    def __init__(self, http: HttpClient, spare: HttpClient, key: str, asset_types: Mapping[str, str], clock) -> None:
+        self._http, self._spare, self._joint = http, spare, Joint(http, spare)
+        self._clock, self._asset_types = clock, asset_types
         self._headers = (("X-Bot-Key", key), ("Accept", "application/json"))
         self._json_headers = (*self._headers, ("Content-Type", "application/json"))
 
@@ -110,11 +115,11 @@ class VecTrade:
         self._http.submit(HttpRequest("DELETE", path, self._headers), (_CANCEL, order))
 
     def portfolio(self) -> None:
-        self._http.submit(HttpRequest("GET", PORTFOLIO, self._headers), (_PORTFOLIO, None))
+        self._spare.submit(HttpRequest("GET", PORTFOLIO, self._headers), (_PORTFOLIO, None))
 
     def work(self) -> list[Event]:
         events: list[Event] = []
-        for reply in self._http.work():
+        for reply in (*self._http.work(), *self._spare.work()):
             kind, order = reply.token
             pause = _pause_ns(reply)
             if pause:
@@ -127,28 +132,27 @@ class VecTrade:
 
     @property
     def busy(self) -> bool:
-        return self._http.in_flight > 0
-
-    @property
-    def wants_write(self) -> bool:
-        return self._http.wants_write
+        return self._http.in_flight + self._spare.in_flight > 0
 
     def fileno(self) -> int:
-        return self._http.fileno()
+        return self._joint.fileno()
 
     def due_ns(self) -> int:
-        return self._http.deadline_ns()
+        return min(filter(None, (self._http.deadline_ns(), self._spare.deadline_ns())), default=0)
 
     def close(self) -> None:
         self._http.close()
+        self._spare.close()
+        self._joint.close()
 
 
 def create(config: Config, clock, environ: Mapping[str, str]) -> VecTrade:
     url = config.executor.base_url
     asset_types = {symbol: config.instrument(symbol).asset_type for symbol in config.market.symbols}
     key = bot_key(url, environ)
-    http = HttpClient(url, config.executor.timeout_s, clock, secrets=() if key == LOOPBACK_KEY else (key,))
-    return VecTrade(http, key, asset_types, clock)
+    clients = [HttpClient(url, config.executor.timeout_s, clock, secrets=() if key == LOOPBACK_KEY else (key,))
+               for _ in range(2)]
+    return VecTrade(*clients, key, asset_types, clock)
 
 
 # ---- answers: each takes the order and the reply, returns events, and raises VenueError for nonsense

@@ -86,7 +86,7 @@ def _unseen(instance: str, patience_s: float, state: str) -> str:
         overview.refresh()
         now, alive = time.monotonic(), overview.ready("executor")
         words = overview.stages["executor"].told() if alive else {}
-        if words.get("state") != state:
+        if words.get("state") != state or state != "HALTED" and words.get("barred"):
             since = 0.0
         elif now >= (since := since or now) + (_HOLD_S if state == "ACTIVE" else 0.0):
             return ""

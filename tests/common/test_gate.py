@@ -35,8 +35,11 @@ def test_the_gravest_circumstance_is_the_standing(tmp_path, case):
     alone, expected = STANDINGS[case]
     together = {name: value for fields, _ in STANDINGS[:case + 1] for name, value in fields.items()}
     for fields in (dict(alone), together):
-        marked = fields.pop("marked", True)
-        assert gate_of(tmp_path, **fields).standing(marked, 100) == expected
+        marked, restrained = fields.pop("marked", True), "reduction" in fields
+        found = gate_of(tmp_path, **fields).standing(marked, 100)
+        # What is left is left once the pause is over, or there is a price: it stays the word for what is done.
+        state = "FLATTENING" if restrained and case > 1 and expected.state == "ACTIVE" else expected.state
+        assert found == expected._replace(state=state)
     assert gate_of(tmp_path, paused_until_ns=100).standing(True, 100).barred == ""  # it is over
 
 

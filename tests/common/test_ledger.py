@@ -9,7 +9,7 @@ from common.errors import AlphaError, LifeCycleError, VenueError
 from common.fixed import SCALE
 from common.gateways import Acked, Ended, Filled
 from common.journal import Journal, Reader
-from common.ledger import ABSENCE_NS, ASK_AGAIN_NS, FOLLOW_UP_NS, Ledger
+from common.ledger import ABSENCE_NS, ASK_AGAIN_NS, FOLLOW_UP_NS, Ledger, worse
 from common.orders import BUY, CORRECTION, SELL, TERMINAL, Order, State, Working
 from common.positions import Position
 from common.risk import Account, Rate, exposure
@@ -68,15 +68,20 @@ def test_rejections_are_counted_until_the_venue_takes_an_order(ledger):
 
 
 @pytest.mark.parametrize("side", [BUY, SELL])
-def test_a_fill_worse_than_the_limit_is_not_booked(ledger, side):
+def test_a_fill_worse_than_the_limit_is_booked_and_told_in_words(ledger, side):
     working = out(ledger, side=side)
-    worse, rounded = MARK + side * (MARK // 1_000_000 + 1), MARK + side * (MARK // 1_000_000)
-    with pytest.raises(LifeCycleError, match="worse than the limit"):
-        ledger.filled(working, fill(1, "a", 60)._replace(price=worse), 0)
-    assert working.filled == 0 and not working.fill_ids and not ledger.positions
-    for fill_id, price in (("a", rounded), ("b", MARK - side * MARK // 2)):
-        assert ledger.filled(working, fill(1, fill_id, 10)._replace(price=price), 0)
-    assert ledger.positions["X"].qty == side * 20
+    bad, rounded = MARK + side * (MARK // 1_000_000 + 1), MARK + side * (MARK // 1_000_000)
+    for fill_id, price, words in (("a", rounded, ""), ("b", MARK - side * MARK // 2, ""), ("c", bad, "worse than the")):
+        event = fill(1, fill_id, 10)._replace(price=price)
+        assert ledger.filled(working, event, 0) and words in worse(working.order, event)
+        assert bool(words) == bool(worse(working.order, event))
+    assert ledger.positions["X"].qty == side * 30
+
+
+def test_a_new_ring_of_books_is_no_way_around_rejections(ledger):
+    ledger.ended(out(ledger), Ended("o-1", State.REJECTED, 0, "no"), 5_000)
+    ledger.follow(("Y", "X"), 8, {})
+    assert ledger.standings[1].rejects == 1 and ledger.standings[0].rejects == 0
 
 
 @pytest.mark.parametrize("side", [BUY, SELL])

@@ -62,6 +62,7 @@ ORDER_CASES = {
     "NOTIONAL_MINIMUM": (dict(qty=SCALE // 100, price=100 * SCALE - SCALE // 200), dict(qty=SCALE // 100)),
     "NOTIONAL_NET": (dict(net_high=49_900 * SCALE + 1), dict(net_high=49_900 * SCALE)),
     "RATE_REPEATED": (dict(repeat_buy_ns=NOW - 1000 * MS + 1), dict(repeat_buy_ns=NOW - 1000 * MS)),
+    "RATE_REJECTED": (dict(rejects=1, rejected_ns=NOW - 500 * MS + 1), dict(rejects=1, rejected_ns=NOW - 500 * MS)),
     "RATE_DUPLICATE": (dict(order_ns=NOW - 500 * MS + 1, last_side=BUY, last_qty=SCALE, last_price=100 * SCALE),
                        dict(order_ns=NOW - 500 * MS, last_side=BUY, last_qty=SCALE, last_price=100 * SCALE)),
 }
@@ -75,7 +76,6 @@ MOMENT_CASES = {
     "LOSS_DRAWDOWN": (dict(drawdown=2000 * SCALE + 1), dict(drawdown=2000 * SCALE)),
     "ORDERS_OPEN": (dict(open_orders=3), dict(open_orders=2)),
     "RATE_SYMBOL": (dict(order_ns=NOW - 250 * MS + 1), dict(order_ns=NOW - 250 * MS)),
-    "RATE_REJECTED": (dict(rejects=1, rejected_ns=NOW - 500 * MS + 1), dict(rejects=1, rejected_ns=NOW - 500 * MS)),
     "RATE_ORDERS": (dict(rate=Rate(20.0, NOW + 951 * MS)), dict(rate=Rate(20.0, NOW + 950 * MS))),
 }
 #: reason -> (changes to the prediction, the account, the standing, the limits; the same just within the limit or None)
@@ -150,7 +150,7 @@ def test_by_default_the_optional_checks_are_off():
     for checks in (ADMISSION, MOMENT, ORDER):
         assert active(checks, limits) == tuple(check.test for check in checks if not check.switch
                                                or check.name == "rejected_lately")
-    assert rejected_lately not in active(MOMENT, Limits.of(Risk(reject_pause_ms=0.0), "X"))
+    assert rejected_lately not in active(ORDER, Limits.of(Risk(reject_pause_ms=0.0), "X"))
 
 
 def test_the_lists_name_symbols():
@@ -245,9 +245,12 @@ def test_what_reduces_a_position_passes_although_the_position_is_above_its_limit
 def test_what_a_symbol_waits_after_rejections_doubles_up_to_64_times():
     for rejects, times in ((0, 0), (1, 1), (2, 2), (3, 4), (7, 64), (8, 64), (1000, 64)):
         pause = times * 500 * MS
-        assert moment(rejects=rejects, rejected_ns=NOW - pause) == []
+        assert verdicts(GOOD, rejects=rejects, rejected_ns=NOW - pause) == []
         if times:
-            assert moment(rejects=rejects, rejected_ns=NOW - pause + 1) == [("RATE_REJECTED", pause - 1, pause)]
+            assert verdicts(GOOD, rejects=rejects, rejected_ns=NOW - pause + 1) == [("RATE_REJECTED", pause - 1, pause)]
+            leaving = dict(rejects=rejects, position=-10 * SCALE)  # no longer than the first time
+            assert verdicts(GOOD._replace(reduce_only=True), rejected_ns=NOW - 500 * MS, **leaving) == []
+            assert verdicts(GOOD._replace(reduce_only=True), rejected_ns=NOW - 500 * MS + 1, **leaving)
 
 
 def test_a_loss_keeps_nobody_from_leaving_what_is_held():

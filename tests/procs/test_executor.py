@@ -2,6 +2,7 @@
 
 The clock is manual, so ages, cooldowns and patience are exact; sockets and the database are real."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -1168,13 +1169,81 @@ def test_somebody_elses_fill_stops_trading_until_positions_are_the_venues(desk, 
     assert "BTC-USD 0 in the journal, 1 at the venue" in killswitch.state(d.folder).why
 
 
-def test_a_fill_worse_than_its_limit_is_not_booked_and_halts(desk, venue):
+def test_a_fill_worse_than_its_limit_is_booked_and_halts(desk, venue):
     d = desk(venue).ready()
     venue.faults.append("late")
     d.predict()
     [working] = d.executor.ledger.orders.values()
-    d.executor._learn(Filled(working.order.client_id, "1", SCALE, 92_233_720_368 * SCALE, 0, 0))
-    assert "worse than the limit" in killswitch.state(d.folder).why and d.held() == 0 and d.get("unresolved") == 0
+    d.executor._learn(Filled(working.order.client_id, "1", SCALE, 200 * SCALE, 0, 0))
+    assert "worse than the limit" in killswitch.state(d.folder).why and d.held() == SCALE
+    assert d.executor.ledger.orders == {working.order.client_id: working}  # the rest of it is still waited for
+
+
+def test_what_is_held_is_left_soon_although_entries_were_rejected(desk, venue):
+    d = desk(venue).ready()
+    d.predict()
+    d.settle()
+    held = d.held()
+    venue.faults.extend(["422"] * 4)
+    for _ in range(4):
+        d.wait(9000)
+        d.show()
+        d.predict()
+        d.settle()
+    assert d.executor.ledger.standings[0].rejects == 4 and d.held() == held > 0
+    killswitch.reduce(d.folder, "home", flatten=True)
+    began = d.clock.now_ns
+    d.show()
+    d.until(lambda: d.held() == 0)
+    assert d.clock.now_ns - began < 1_500 * MS  # the pause after the first rejection, and a look
+
+
+def test_a_pause_that_the_venue_wants_holds_for_what_waits_already(desk, venue):
+    d = desk(venue).ready()
+    venue.faults += ["429"]
+    d.predict()
+    d.predict(0.2, symbol=1)  # waits on the same connection
+    d.until(lambda: d.get("rejects") == 2)
+    assert len(venue.submits) == 0 and d.telemetry.told()["barred"] == "RATE_VENUE"
+
+
+def test_an_answer_about_positions_that_is_older_than_the_doubt_settles_nothing(desk, venue):
+    d = desk(venue).ready()
+    venue.faults.append("hang")
+    d.wait(60_000)
+    d.until(lambda: len(venue.requests) and not venue.faults)
+    venue.positions["BTC-USD"] = (Decimal("1"), Decimal("100"))
+    d.executor._learn(Filled("somebody-else", "1", SCALE, 100 * SCALE, 0, 0))
+    assert d.get("reconciled") == 0
+    venue.release()  # what was held before
+    d.until(lambda: d.get("halted"))
+    assert "BTC-USD 0 in the journal, 1 at the venue" in killswitch.state(d.folder).why
+
+
+@pytest.mark.parametrize("compare_s", [0.0, 60.0])
+def test_a_venue_is_not_asked_again_and_again_while_a_person_is_waited_for(desk, venue, compare_s):
+    venue.positions["AAPL"] = (Decimal("3"), Decimal("101"))
+    d = desk(venue, live=True)
+    d.executor._config = dataclasses.replace(d.config, executor=dataclasses.replace(
+        d.config.executor, compare_s=compare_s))
+    d.until(lambda: d.get("halted"))
+    before = len(venue.requests)
+    for _ in range(100):
+        d.wait(50)
+    assert len(venue.requests) == before
+
+
+def test_flattening_for_a_loss_goes_beyond_reducing(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0, on_loss="flatten")).ready()
+    d.wait(200)
+    d.predict()
+    d.settle()
+    killswitch.reduce(d.folder, "into the close")
+    d.wait(50)
+    d.show(0, 9_000, 9_002)
+    d.wait(200)
+    d.settle()
+    assert killswitch.reduction(d.folder).flatten and d.held() == 0
 
 
 @pytest.mark.parametrize("price", [10**11, -10**11])
