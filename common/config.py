@@ -272,6 +272,15 @@ class Config:
 def load(path: str | os.PathLike | None = None, environ: typing.Mapping[str, str] = os.environ) -> Config:
     """The configuration of `path`, or of $ALPHA_CONFIG, or of ./alpha.toml, or the defaults; with the
     environment's overrides applied. Raises ConfigError naming section, key and value."""
+    config = _build(Config, _tree(path, environ), "")
+    if config.exchange.captures:  # another day: what other venues say today has no place beside it
+        config = dataclasses.replace(config, feeds={})
+    _check(config)
+    return config
+
+
+def _tree(path: str | os.PathLike | None, environ: typing.Mapping[str, str]) -> dict:
+    """What the file and the environment say, as plain values."""
     source = path or environ.get(ENV_CONFIG) or (DEFAULT_FILE if os.path.exists(DEFAULT_FILE) else None)
     tree: dict = {}
     if source:
@@ -286,11 +295,22 @@ def load(path: str | os.PathLike | None = None, environ: typing.Mapping[str, str
         if name.startswith(ENV_PREFIX) and separator:
             tree.setdefault(section.lower(), {})[key.lower()] = _toml_value(value)
     tree["base"] = str(Path(source).resolve().parent) if source else os.getcwd()
-    config = _build(Config, tree, "")
-    if config.exchange.captures:  # another day: what other venues say today has no place beside it
-        config = dataclasses.replace(config, feeds={})
-    _check(config)
-    return config
+    return tree
+
+
+def anyway(path: str | os.PathLike | None = None, environ: typing.Mapping[str, str] = os.environ) -> Config:
+    """As `load`, but what was mistyped since the pipeline was started keeps nobody from restraining it: of a file that
+    does not load the section `instance` alone counts, and all else is as the executor was started with, or as by
+    default. Raises ConfigError where even that cannot be read."""
+    try:
+        return load(path, environ)
+    except ConfigError as error:
+        try:
+            tree = _tree(path, environ)
+            found = _build(Config, {"instance": tree.get("instance", {}), "base": tree["base"]}, "")
+        except ConfigError:
+            raise error from None
+        return told(found, "executor")
 
 
 def without_secret(text: str) -> str:

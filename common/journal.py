@@ -587,7 +587,22 @@ def _examine(db: sqlite3.Connection, path: Path, version: int = VERSION, since_c
         if not since_checkpoint:
             unsummed += db.execute(f"SELECT count(*) FROM {table} WHERE crc IS NULL").fetchone()[0]
     _examine_checkpoint(db, path)
+    _examine_rows(db, path)
     return unsummed
+
+
+def _examine_rows(db: sqlite3.Connection, path: Path) -> None:
+    """Raises ResourceError where rows have gone: they are numbered without a gap, and none is of an order that is not
+    there. About 0.1 us a row."""
+    for table in ("orders", "events", "fills"):
+        count, last = db.execute(f"SELECT count(*), coalesce(max(id), 0) FROM {table}").fetchone()
+        if count != last:
+            raise _damaged(path, f"{table}: {last - count} rows are missing")
+    for table in ("events", "fills"):
+        row = db.execute(f"SELECT client_id FROM {table} WHERE client_id NOT IN (SELECT client_id FROM orders) LIMIT 1"
+                         ).fetchone()
+        if row:
+            raise _damaged(path, f"{table}: there is no order {row[0]}")
 
 
 def _altered(table: str, version: int) -> str:

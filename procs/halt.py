@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import click
 
 from common import killswitch
-from common.config import load
+from common.config import anyway, load
 from common.gateways import is_live
 from common.stage import exit_on_error
 from common.watch.controls import Done, act, who
@@ -23,10 +23,11 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
     """Stop new orders and cancel working ones, at once, until `alpha resume`.
 
     The switch is a file that the executor looks at before each order, so it holds for an executor that is
-    restarted, too. Exit code 0 if the executor confirms, 1 if it does not within two seconds: the switch is
-    set all the same, and a stage that hangs must be looked at. Working orders are then cancelled from here: those
-    that the journal does not know at their end are asked for at the venue, with the keys of this terminal, and what
-    became of each is told.
+    restarted, too. It is set although the configuration was mistyped meanwhile: then that counts which the executor
+    was started with. Exit code 0 if the executor confirms, 1 if it does not within two seconds: the switch is set all
+    the same, and a stage that hangs must be looked at. Working orders are then cancelled from here: those that the
+    journal does not know at their end are asked for at the venue, with the keys of this terminal, and what became of
+    each is told.
 
     \b
     Examples
@@ -34,7 +35,7 @@ def halt(reason: str, path: str | None, as_json: bool) -> None:
       alpha halt --json
     """
     with exit_on_error():
-        done = act(load(path), "halt", reason.strip() or BY_HAND, who())
+        done = act(anyway(path), "halt", reason.strip() or BY_HAND, who())
         fields = {"halted": True, **_told(done)}
         if done.outcomes is not None:
             fields |= {"orders": [outcome._asdict() for outcome in done.outcomes], "problem": done.problem}
@@ -85,7 +86,7 @@ def flatten(reason: str, lift: bool, path: str | None, as_json: bool) -> None:
 
 def _reduce(reason: str, path: str | None, as_json: bool, lift: bool, flatten: bool) -> None:
     with exit_on_error():
-        done = act(load(path), "flatten" if flatten else "reduce", reason.strip() or BY_HAND, who(), lift=lift)
+        done = act(anyway(path), "flatten" if flatten else "reduce", reason.strip() or BY_HAND, who(), lift=lift)
     _end(as_json, {"reducing": True, "flatten": done.switch.flatten, **_told(done)}, done)
 
 

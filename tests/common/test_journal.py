@@ -296,6 +296,8 @@ def change(path, sql: str) -> None:
     ("UPDATE days SET peak = 7", "days: the row of 2024-07-18"),
     ("UPDATE meta SET value = 7 WHERE key = 'checkpoint_crc'", "the checkpoint"),
     ("INSERT INTO checkpoint_positions VALUES ('A', 1, '1', '0', 0)", "the checkpoint"),
+    ("DELETE FROM orders", "events: there is no order 00000007-0-1"),
+    ("DELETE FROM events WHERE state = 'sent'", "events: 1 rows are missing"),
 ])
 def test_a_number_that_has_changed_is_noticed_at_the_next_start(path, sql, told):
     filled(path)
@@ -312,6 +314,10 @@ def test_a_number_that_has_changed_is_noticed_at_the_next_start(path, sql, told)
     ("UPDATE orders SET filled = 61", "orders: 00000007-0-1 is not filled by as much"),
     ("UPDATE orders SET reason = 'another'", "orders: 00000007-0-1 has a reason that no event of it has"),
     ("UPDATE fills SET qty = 61", "fills: the row of 00000007-0-1"),
+    ("DELETE FROM orders", "events: there is no order 00000007-0-1"),
+    ("DELETE FROM events WHERE id = 1", "events: 1 rows are missing"),
+    ("DELETE FROM events WHERE id = 3", "orders: 00000007-0-1 is not in the state of its last event"),
+    ("DELETE FROM fills", "orders: 00000007-0-1 is not filled by as much"),
 ])
 def test_verify_examines_every_row_and_what_must_agree(path, sql, told):
     filled(path)

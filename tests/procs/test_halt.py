@@ -30,6 +30,18 @@ def test_the_switch_is_set_even_if_nobody_confirms_and_that_is_told(instance, ru
     assert "lifted: looks wrong" in process.communicate()[0] and killswitch.state(tmp_path) is None
 
 
+@pytest.mark.parametrize("typo", [{"ALPHA_DECISION__THRESOLD": "0.1"}, {"ALPHA_RISK__ON_LOSS": "bogus"}])
+def test_what_was_mistyped_meanwhile_keeps_nobody_from_halting(instance, run_dir, tmp_path, typo):
+    env = environment(instance, tmp_path, run_dir) | typo
+    for words, found in ((["halt", "now"], killswitch.state), (["flatten", "now"], killswitch.reduction)):
+        process = command(*words, env=env)
+        assert "now" in process.communicate()[0] and process.returncode == 1
+        assert found(tmp_path).why == "now"
+    process = command("resume", env=env)
+    process.communicate()
+    assert process.returncode == 2 and killswitch.state(tmp_path) is not None
+
+
 def test_arming_says_whether_anything_waited_for_it(instance, run_dir, tmp_path):
     env = environment(instance, tmp_path, run_dir)
     assert "nothing here is live" in command("arm", env=env).communicate()[0]

@@ -1,5 +1,7 @@
 """Replay: the live stages on a recording, deterministic to the byte."""
 
+import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 from common import captures, venues
 from common.capture_lines import Connect, Disconnect, Header, Http, Missed, State, encode
 from common.clock import ManualClock
-from common.config import Config
+from common.config import Config, Decision, Executor
+from common.config import Market as MarketSettings
+from common.decide import Rules
 from common.errors import ConfigError
 from common.feature_set import DEFAULT
 from common.market import Market
@@ -46,6 +50,22 @@ def test_twice_the_same_input_gives_the_same_bytes(session, instance, tmp_path, 
     told = json.loads(said[0])
     assert told["ticks"] == told["rows"] and told["gaps"] == told["skipped"] == told["superseded"] == 0
     assert told["decisions"] == told["predictions"] == len(found) and told["orders"] > 0
+
+
+def test_a_replay_may_sell_what_it_could_live_and_feeds_of_today_have_no_say(session):
+    live = Config(base=str(ROOT), feeds={"other": MarketSettings(symbols=("X",), live=True, process=1)})
+    assert not configure(live, (session,)).decision.long_only and configure(live, (session,)).feeds == {}
+    for config in (dataclasses.replace(live, executor=Executor(gateway="binance-spot")),
+                   dataclasses.replace(live, decision=Decision(long_only=True))):
+        made = configure(config, (session,))
+        assert made.executor.gateway == "paper" and Rules.of(made, made.market.symbols[0]).spot
+        with contextlib.closing(Replay(made)) as replay:
+            for recv_ns, text in captures.tape([session]):
+                replay.step(recv_ns, text)
+            replay.finish()
+            held = replay.desk.executor.ledger.positions.values()
+            told = replay.summary()
+        assert told["refusals"]["REDUCE_ONLY"] and told["orders"] and all(position.qty >= 0 for position in held)
 
 
 def test_every_warm_tick_is_predicted_once_and_in_order(session):

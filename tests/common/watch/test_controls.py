@@ -23,7 +23,7 @@ class Executor:
 
     def __init__(self, config) -> None:
         self.telemetry = Telemetry.create(config.instance.name, "executor", ())
-        self._folder, self._ending, self.obstinate = config.state_dir, False, ""
+        self._folder, self._ending, self.obstinate, self.barred = config.state_dir, False, "", ""
         self._thread = threading.Thread(target=self._follow)
         self._thread.start()
 
@@ -32,7 +32,7 @@ class Executor:
             halt, reduction = killswitch.state(self._folder), killswitch.reduction(self._folder)
             state = self.obstinate or ("HALTED" if halt else "ACTIVE" if not reduction else
                                        "FLATTENING" if reduction.flatten else "REDUCING")
-            self.telemetry.tell({"state": state, "why": halt.why if halt else ""})
+            self.telemetry.tell({"state": state, "why": halt.why if halt else "", "barred": self.barred})
             self.telemetry.set("heartbeat_ns", time.monotonic_ns())
             self.telemetry.set("ready", 1)
             time.sleep(0.005)
@@ -67,6 +67,9 @@ def test_each_action_sets_the_switch_and_is_confirmed_by_the_executor(config):
         assert act(config, "reduce", "x", "page", 0.0).text.startswith("still flattening: wind down (by page)")
         assert act(config, "resume", "", "page", 20.0).ok and killswitch.reduction(config.state_dir) is None
         assert act(config, "resume", "", "page", 20.0)[:3] == (True, "nothing was halted", None)
+        executor.barred = "RATE_VENUE"  # it would, and may not
+        until(lambda: executor.telemetry.told()["barred"])
+        assert not act(config, "resume", "", "page", 0.0).ok
         executor.obstinate = "DISARMED"
         until(lambda: executor.telemetry.told()["state"] == "DISARMED")
         assert act(config, "resume", "", "page", 0.0)[:2] == (False, "nothing was halted; but the executor is DISARMED")
