@@ -30,7 +30,7 @@ def status(path: str | None, as_json: bool) -> None:
       connecting    to the venue: an ingest that is not connected, and why
       silent        it gave no sign of life for two seconds: it hangs, or the machine does
       gone          its process has ended, not in order
-      absent        the configuration wants it, and it was never started
+      absent        the configuration wants it, and it was not started, or was stopped
 
     What a stage that is silent or gone said last is marked with its age.
 
@@ -79,7 +79,7 @@ def _print(instance: str, stages: dict[str, dict], overview: Overview) -> None:
     for name, stage in stages.items():
         standing = stage["standing"]
         if standing == "absent":
-            print(f"  {name:<12} absent: it was not started")
+            print(f"  {name:<12} absent: it was not started, or was stopped")
             continue
         lost = standing in _LOST
         if stage.get("waiting_for"):

@@ -102,7 +102,7 @@ def traded(config: Config) -> tuple[str, ...]:
 
 def _stage(name: str, state: "StageState | None") -> Check:
     if state is None:
-        return Check(f"stage {name}", False, "absent", "ready", "it was not started")
+        return Check(f"stage {name}", False, "absent", "ready", "it was not started, or was stopped")
     value = "ready" if state.ready else "not ready"
     why = "" if state.ready else (f"waits for {state.waiting_for}" if state.waiting_for
                                   else f"last sign of life {state.age_s:.1f} s ago")
