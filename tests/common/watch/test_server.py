@@ -139,7 +139,7 @@ def test_figures_and_health_are_told_and_never_kept(start, config):
     telemetry.set("heartbeat_ns", time.monotonic_ns() - 60_000_000_000)  # the judging hangs
     assert get(server, "/healthz")[0] == 503
     status, _, body = get(server, "/readyz")
-    assert status == 503 and "stage executor: it was not started" in json.loads(body)["reasons"]
+    assert status == 503 and "stage executor: it was not started, or was stopped" in json.loads(body)["reasons"]
 
 
 def test_a_foreign_name_and_a_foreign_page_are_kept_out(start):
