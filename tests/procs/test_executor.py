@@ -1280,8 +1280,9 @@ def test_without_room_in_the_journal_nothing_is_sent_and_no_fill_is_lost(desk, v
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
     venue.release()
     d.wait(2001)
+    [name] = d.executor.ledger.orders
     for _ in range(200):  # until the room in the last page is used up
-        d.executor.ledger.entries.append(("advance", ("nobody", State.UNKNOWN, 0, "x" * 200, "")))
+        d.executor.ledger.entries.append(("advance", (name, State.UNKNOWN, 0, "x" * 200, "")))
     d.until(lambda: d.get("halted") and d.held())
     assert "journal" in killswitch.state(d.folder).why and d.executor.ledger.entries
     d.show(1)

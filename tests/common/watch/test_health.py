@@ -26,7 +26,8 @@ def test_a_pipeline_in_order_is_ready():
 def test_each_stage_that_is_missing_or_waits_is_named():
     for name in STATES:
         gone = ready(CONFIG, {key: value for key, value in STATES.items() if key != name}, TOPS, EXECUTOR)
-        assert not gone.ok and gone.status == 503 and gone.reasons == [f"stage {name}: it was not started, or was stopped"]
+        assert not gone.ok and gone.status == 503
+        assert gone.reasons == [f"stage {name}: it was not started, or was stopped"]
         waits = STATES[name]._replace(ready=False, waiting_for="the books ring")
         assert ready(CONFIG, {**STATES, name: waits}, TOPS, EXECUTOR).reasons == [
             f"stage {name}: waits for the books ring"]
