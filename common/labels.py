@@ -123,7 +123,8 @@ def moves(way: Way, rows: np.ndarray, horizon: Horizon, smooth: str = "") -> Mov
         short = known & (end == rows)
         if smooth == "both":
             before = base + (sums[rows + 1] - sums[start]) / (rows + 1 - start)
-            short |= known & ~reaches_back
+            # Before the first row with both sides there is no mid to be carried.
+            short |= known & (~reaches_back | (start < np.argmax(both)))
         known &= ~short
     else:
         after = base + above[end].astype(float)

@@ -33,7 +33,7 @@ def ways(draw) -> Way:
 
 def plain(way: Way, row: int, horizon: Horizon, smooth: str) -> tuple[float, bool]:
     """The move by its definition, one row at a time; and whether there is none because the book was lost."""
-    time, mids, mid = way.time_ns.tolist(), [], 0.0
+    time, mids, mid = way.time_ns.tolist(), [], float("nan")  # there is none before the first whole book
     for bid, ask in zip(way.bid.tolist(), way.ask.tolist()):
         mid = (bid + ask) / 2 if bid and ask else mid
         mids.append(mid)
@@ -66,6 +66,16 @@ def plain(way: Way, row: int, horizon: Horizon, smooth: str) -> tuple[float, boo
 
 
 HORIZONS = (Horizon("s", 3.0), Horizon("s", 0.5), Horizon("ticks", 1), Horizon("ticks", 5))
+
+
+@pytest.mark.parametrize("horizon", [Horizon("s", 3.0), Horizon("ticks", 2)])
+def test_a_mid_is_not_smoothed_over_rows_before_the_first_whole_book(horizon):
+    seconds = np.array([0, 0, 7, 7, 7, 9, 14])
+    bid = np.array([0, 0, 0, 999, 999, 999, 999])
+    way = Way((1_700_000_000 + seconds) * S, bid, np.full(7, 1001), np.arange(1, 8))
+    found = moves(way, np.array([3, 5]), horizon, "both")
+    assert np.isnan(found.move[0]) and found.short[0] and not found.lost[0]
+    assert not found.short[1] or horizon.kind == "s"  # the window of ticks begins with the first whole book
 
 
 @settings(max_examples=150, deadline=None)
