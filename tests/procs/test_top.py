@@ -1,5 +1,6 @@
 """alpha top: without a terminal, in a real one, and beside `alpha status`."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -118,9 +119,12 @@ def test_a_real_pipeline_in_a_real_terminal_and_beside_status(instance, tmp_path
         assert (code, err) == (0, "") and "STAGES" in out and "\x1b" not in out
 
         # Stopped, but not swept: what both tell no longer changes, and is the same.
-        for pid in _children(pipeline.process.pid)[::-1] + [pipeline.process.pid]:
-            os.kill(pid, signal.SIGKILL)
+        pids = [pipeline.process.pid, *_children(pipeline.process.pid)]
+        for pid in pids:  # who starts others first: a stage that it began anew meanwhile would outlive this
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         pipeline.process.wait()
+        until(lambda: not any(map(_lives, pids)), 30)
         pipeline.overview.refresh()
         until(lambda: not any(map(pipeline.overview.ready, pipeline.overview.stages)), 30)
         until(lambda: not any(_lives(stage.get("pid")) for stage in pipeline.overview.stages.values()), 30)
