@@ -31,6 +31,10 @@ class Word(NamedTuple):
     sinks: dict[str, Any]  #: of each its counts
     stopped_ns: int = 0  #: Unix; when the monitor ended in order, 0 while it has not
 
+    def known(self, watched: bool) -> tuple[list[Alert], list[Alert]]:
+        """What is firing, and what is former. Where nobody watches any more, all that was told is former."""
+        return (self.firing, self.former) if watched else ([], [*self.former, *self.firing])
+
 
 class Alarms:
     """`turn` looks once a second, however often it is called, and raises nothing. About 2 ms a look; with

@@ -25,7 +25,8 @@ ENV_PREFIX = "ALPHA_"
 ENV_CONFIG = "ALPHA_CONFIG"  #: path of the configuration file, for processes that are started by others
 ENV_BOT_KEY = "ALPHA_BOT_KEY"  #: the secret sent as X-Bot-Key
 DEFAULT_FILE = "alpha.toml"
-GATEWAYS = ("vectrade", "paper", "binance-usdm", "binance-spot")  #: what common/gateways has
+SPOT_GATEWAY = "binance-spot"  #: where nothing can be sold that is not held
+GATEWAYS = ("vectrade", "paper", "binance-usdm", SPOT_GATEWAY)  #: what common/gateways has
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?#]).*")
 
@@ -138,7 +139,7 @@ class Risk:
     max_clock_skew_ms: float = 0.0  #: time of receipt against the venue's time, where it is known, either way
     max_model_age_days: float = 0.0  #: since the end of its training data, which the manifest must then tell
     on_loss: str = "halt"  #: above the day's loss or drawdown: "halt", "reduce", or "flatten"
-    reject_pause_ms: float = 500.0  #: none of a symbol after its order was rejected; twice as long each time, up to 64
+    reject_pause_ms: float = 500.0  #: none of a symbol after an order of it was rejected; doubles up to 64 times that
     allow: tuple[str, ...] = ()  #: symbols that may be traded; empty: all
     block: tuple[str, ...] = ()  #: symbols that may not
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common import fixed
-from common.config import Config
+from common.config import SPOT_GATEWAY, Config
 from common.exits import Exit, Policy, due, turned
 from common.fixed import SCALE
 from common.orders import BUY, SELL, Order, client_order_id
@@ -41,7 +41,6 @@ from common.wire import Prediction, make
 if TYPE_CHECKING:
     from common.ring import Top
 
-SPOT = "binance-spot"  #: the gateway where nothing can be sold that is not held
 SIGNAL_REASONS = ("SIGNAL_INVALID", "SIGNAL_WEAK", "SIGNAL_COST", "SIGNAL_HOLD", "SIGNAL_SHRUNK", "CAPITAL_SPENT")
 SYMBOL_REASONS = ("SYMBOL_ELSEWHERE",)  #: of a feed whose venue our orders do not go to
 ALL_REASONS = (*SIGNAL_REASONS, *SYMBOL_REASONS, *REASONS)
@@ -68,7 +67,7 @@ class Rules:
     @classmethod
     def of(cls, config: Config, symbol: str) -> "Rules":
         curve, policy = Curve.of(config.decision), Policy.of(config.decision)
-        spot = config.decision.long_only or config.executor.gateway == SPOT
+        spot = config.decision.long_only or config.executor.gateway == SPOT_GATEWAY
         limits = Limits.of(config.risk, symbol, config.instruments.get(symbol), spot)
         return cls(symbol, fixed.parse(config.instrument(symbol).lot, f"instruments.{symbol}.lot"), curve, limits,
                    config.executor.gateway == "paper" or symbol not in config.symbols[len(config.market.symbols):],

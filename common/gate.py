@@ -3,9 +3,9 @@ and what it still waits for. It reads and writes those files, and no others.
 
     HALTED       until a person resumes               DISARMED   on a live venue, until a person arms
     RECONCILING  until positions are compared         REDUCING   only what shrinks a position leaves
-    FLATTENING   and all positions do
-    ACTIVE
-                 the last three are barred all the same while what is held has no price, or the venue asks for a pause
+    ACTIVE       any order may leave                  FLATTENING and all that is held does
+
+ACTIVE, REDUCING and FLATTENING are barred all the same while what is held has no price, or the venue asks for a pause.
 """
 
 import logging
@@ -20,7 +20,7 @@ from common.risk import ACTIVE, FLATTENING, REDUCING
 _log = logging.getLogger("executor")
 
 
-class Standing(NamedTuple):
+class Permission(NamedTuple):
     """`barred` is the reason with which every prediction is refused, "" where none is."""
 
     state: str
@@ -109,19 +109,19 @@ class Gate:
         else:
             self.look_for_reduction()
 
-    def standing(self, marked: bool, now: int) -> Standing:
+    def permission(self, marked: bool, now: int) -> Permission:
         """From all that bears on it; `marked`: what is held has a price."""
         if self.halted:
-            return Standing("HALTED", "STATE_HALTED", self.halted)
+            return Permission("HALTED", "STATE_HALTED", self.halted)
         if not self.armed:
-            return Standing("DISARMED", "STATE_DISARMED", "a live venue: `alpha arm` lets it trade")
+            return Permission("DISARMED", "STATE_DISARMED", "a live venue: `alpha arm` lets it trade")
         if not self.reconciled:
-            return Standing("RECONCILING", "STATE_RECONCILING", self.waiting_for)
+            return Permission("RECONCILING", "STATE_RECONCILING", self.waiting_for)
         state, why = "ACTIVE", ""
         if self.reduction:
             state, why = "FLATTENING" if self.reduction.flatten else "REDUCING", self.reduction.why
         if not marked:
-            return Standing(state, "STATE_UNMARKED", "something is held that has no price: its loss is not known")
+            return Permission(state, "STATE_UNMARKED", "something is held that has no price: its loss is not known")
         if now < self.paused_until_ns:
-            return Standing(state, "RATE_VENUE", "the venue asked for a pause")
-        return Standing(state, "", why)
+            return Permission(state, "RATE_VENUE", "the venue asked for a pause")
+        return Permission(state, "", why)

@@ -16,10 +16,8 @@ from common.layout import FLAG_VALID
 from common.ring import Books
 from common.telemetry import Telemetry, quantiles
 from common.watch.process import Usage, usage
-from common.wire import STATIONS
+from common.wire import LATENCIES
 
-#: timers of the executor, in the order in which a tick meets them
-LATENCIES = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
 _ALIVE_NS = 2_000_000_000
 _START_NS = 300_000_000_000  # that a start may take: the first one on a machine compiles
 _REFUSAL = "refusal_"  # begins the name of a reason's counter

@@ -76,6 +76,8 @@ class Prediction(NamedTuple):
 
 #: what lies between the stamps of a prediction, in their order, and the decision
 STATIONS = ("ingest", "feature", "dispatch", "queue", "inference", "decide")
+#: and beyond, to the venue's answer; and each of the two ways as a whole: what the executor times
+LATENCIES = (*STATIONS, "send", "ack", "tick_to_decision", "tick_to_order")
 
 _FORMATS: dict[type, tuple[int, str]] = {
     TickRef: (1, "<IIqqq"),

@@ -56,7 +56,7 @@ def alerts(path: str | None, as_json: bool, trial: bool) -> None:
         overview.refresh()
         watched = config.alerts.enabled and overview.ready("monitor")
         # Of a monitor that has gone nothing is known now: what it had told is former, too.
-        firing, former = (word.firing, word.former) if watched else ([], [*word.firing, *word.former])
+        firing, former = word.known(watched)
         if as_json:
             print(json.dumps({"watched": watched, "firing": [alert._asdict() for alert in firing],
                               "former": [alert._asdict() for alert in former], "stopped_ns": word.stopped_ns,

@@ -30,7 +30,7 @@ from common.decide import Rules, answer, leave, wish
 from common.decision_telemetry import NOTES, DecisionTelemetry
 from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, VenueError, WireError
 from common.exits import EXITS, Exit
-from common.fixed import text
+from common.fixed import MAX, text
 from common.gate import Gate
 from common.gateways import (
     Absent,
@@ -57,7 +57,7 @@ from common.risk import ACTIVE, FLATTENING, REDUCING, Account, Rate, Refusal, cl
 from common.stage import Stage, exit_on_error, run
 from common.telemetry import Telemetry
 from common.today import Today
-from common.wire import ABSENT, CLOCK, Prediction, decode
+from common.wire import ABSENT, CLOCK, LATENCIES, Prediction, decode
 
 COUNTERS = ("predictions", "superseded", *decision_telemetry.COUNTERS,
             "orders", "acks", "fills", "cancels", "rejects", "unknowns",
@@ -65,7 +65,7 @@ COUNTERS = ("predictions", "superseded", *decision_telemetry.COUNTERS,
             "working", "unresolved", "halted", "armed", "reconciled", "reducing",  # gauges
             "drawdown",  # 1e-8 of quote currency
             *(reason.lower() for reason in EXITS))  # orders that leave a position, by what they are for
-TIMERS = (*decision_telemetry.TIMERS, "send", "ack", "tick_to_order")
+TIMERS = LATENCIES
 
 LOOK_AGAIN_NS = 200_000  #: a look at the kill switch that is older than that, from the decision on, is not relied upon
 DIFFERENCES = 3  #: a difference to the venue's positions counts once it was seen so often in a row
@@ -76,7 +76,6 @@ _RETRY_NS = 200_000_000  # between attempts to write a journal that cannot be wr
 _TURN_NS = 20_000_000
 _MARK_NS = 100_000_000
 _TIDY_NS = 30_000_000_000
-_MOST = 2**63 - 1  # that a gauge can show
 _LAST_WORDS = 25  # waits of 20 ms for answers that are under way when the stage is closed
 _log = logging.getLogger("executor")
 
@@ -540,7 +539,7 @@ class Executor(Stage):
                             ("day_loss", ledger.account.day_loss), ("working", len(ledger.orders)),
                             ("drawdown", ledger.account.drawdown),
                             ("unresolved", sum(standing.unresolved for standing in ledger.standings))):
-            telemetry.set(name, max(-_MOST, min(value, _MOST)))
+            telemetry.set(name, max(-MAX, min(value, MAX)))
 
     def _watch(self) -> None:
         """Ask of all that is held whether it is due to be left, unless its newest tick was decided on already. A
@@ -614,20 +613,20 @@ class Executor(Stage):
     def _settle_state(self) -> None:
         """Act on what the gate says, and show it."""
         gate = self.gate
-        standing = gate.standing(self.ledger.marked(), self._clock.monotonic_ns())
-        self.ledger.account.barred = standing.barred
-        settled = standing, gate.halted, gate.armed, gate.reconciled, gate.reduction
+        permission = gate.permission(self.ledger.marked(), self._clock.monotonic_ns())
+        self.ledger.account.barred = permission.barred
+        settled = permission, gate.halted, gate.armed, gate.reconciled, gate.reduction
         if settled == self._settled:
             return
         self._settled, telemetry = settled, self._telemetry
-        if standing.barred or standing.state != "ACTIVE":
+        if permission.barred or permission.state != "ACTIVE":
             self.gateway.withdraw()  # what was decided before, and waits behind a slow answer
         telemetry.set("halted", int(bool(gate.halted)))
         telemetry.set("armed", int(gate.armed))
         telemetry.set("reducing", gate.mode)
         telemetry.set("reconciled", int(gate.reconciled))
-        telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, "state": standing.state,
-                        "why": standing.why, "barred": standing.barred})
+        telemetry.tell({**telemetry.told(), "waiting_for": "", "gateway": self.gateway.name, "state": permission.state,
+                        "why": permission.why, "barred": permission.barred})
 
     # ---- the journal
 

@@ -30,8 +30,7 @@ import click
 
 from common import captures, venues
 from common.clock import ManualClock
-from common.config import Config, load
-from common.decide import SPOT
+from common.config import SPOT_GATEWAY, Config, load
 from common.decision_telemetry import COUNTER_OF, DecisionTelemetry
 from common.errors import ConfigError
 from common.gateways import create
@@ -261,7 +260,7 @@ def configure(config: Config, paths: tuple[str, ...]) -> Config:
     return dataclasses.replace(
         config, feeds={},
         decision=dataclasses.replace(config.decision,
-                                     long_only=config.decision.long_only or config.executor.gateway == SPOT),
+                                     long_only=config.decision.long_only or config.executor.gateway == SPOT_GATEWAY),
         market=dataclasses.replace(config.market, venue=told.venue, symbols=told.symbols, live=False),
         executor=dataclasses.replace(config.executor, gateway="paper"))
 

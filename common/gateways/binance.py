@@ -653,7 +653,7 @@ class Binance:
         reason, venue_id, status = told.get("r"), str(field(told, "i", int)), field(told, "X", str)
         if status in ENDS or status in ALIVE:
             self._following.stands(followed, status, field(told, "z", str),
-                        reason if isinstance(reason, str) and reason != "NONE" else "")
+                                   reason if isinstance(reason, str) and reason != "NONE" else "")
         elif followed.ours:  # the answer may say it in words that are known
             self._query(client_id, followed.symbol, None)
         followed.venue_id = venue_id

@@ -6,6 +6,7 @@ The keys are read from $ALPHA_BINANCE_KEY and $ALPHA_BINANCE_SECRET, and are nev
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from common.config import SPOT_GATEWAY
 from common.errors import ConfigError
 from common.gateways import is_loopback
 from common.http import address
@@ -42,7 +43,7 @@ USDM = Venue(
      "demo-fapi.binance.com": "wss://fstream.binancefuture.com/private"},
     "/private", 5, {"type": "LIMIT", "timeInForce": "GTX"}, "RESULT")
 SPOT = Venue(
-    "binance-spot", "/api/v3", "/api/v3/myTrades", "/api/v3/account", "", "", "executionReport", "",
+    SPOT_GATEWAY, "/api/v3", "/api/v3/myTrades", "/api/v3/account", "", "", "executionReport", "",
     {"api.binance.com": "wss://ws-api.binance.com:443/ws-api/v3",
      "testnet.binance.vision": "wss://ws-api.testnet.binance.vision/ws-api/v3",
      "demo-api.binance.com": "wss://demo-ws-api.binance.com/ws-api/v3"},

@@ -9,7 +9,7 @@ pipeline.
     at_ns           Unix ns; every other `_ns` too
     instance        and `gateway`, `venue`, as the stages tell; "" before
     state           {state, why, armed, halted, reducing, flattening, reconciled, switch}: the executor's word for what
-                    it does (FLATTENING where what it reduces is all of it), ABSENT or SILENT where nobody says it, and
+                    it does, ABSENT or SILENT where nobody says it, and
                     `why` what it said last; `switch`: {halt, reduction}, who and why
     executor        {speaks, heard_ns}: whether the executor is there and gives signs of life, and when it last gave one
                     (None: never). Where it does not speak, all that is its own is its last word: `numbers`, but for
@@ -234,8 +234,6 @@ class Snapshots:
         overview = self.overview
         state, why = words.get("state") or "STARTING", words.get("why") or words.get("waiting_for", "")
         here, mode = self._standing("executor"), overview.get("executor", "reducing")
-        if state == "REDUCING" and mode == risk.FLATTENING:
-            state = "FLATTENING"
         if here in _SPEECHLESS:
             said = f"last it said {state}" + (f": {why}" if why else "")
             state, why = ("SILENT", said) if here == "silent" else ("ABSENT", said if words else "no executor runs")

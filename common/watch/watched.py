@@ -39,7 +39,7 @@ class Watched(Snapshots):
         config, word = self._own, alarms.told(self._own)
         wanted = config.alerts.enabled and config.monitor.enabled
         watched = wanted and self.overview.ready("monitor")
-        firing, former = (word.firing, word.former) if watched else ([], [*word.firing, *word.former])
+        firing, former = word.known(watched)
         return {"wanted": wanted, "watched": watched, "firing": _plain(firing), "former": _plain(former)}
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from common import killswitch
-from common.gate import Gate, Standing
+from common.gate import Gate, Permission
 from common.risk import ACTIVE, FLATTENING, REDUCING
 
 
@@ -18,15 +18,15 @@ def gate_of(folder, live=False, **fields) -> Gate:
 REDUCED = killswitch.Reduction("quant", 1, "wind down")
 #: what is so -> the standing; later ones hold earlier circumstances too, and none of them shows through
 STANDINGS = [
-    ({}, Standing("ACTIVE", "", "")),
-    ({"reduction": REDUCED}, Standing("REDUCING", "", "wind down")),
-    ({"reduction": REDUCED._replace(flatten=True)}, Standing("FLATTENING", "", "wind down")),
-    ({"paused_until_ns": 101}, Standing("ACTIVE", "RATE_VENUE", "the venue asked for a pause")),
-    ({"marked": False}, Standing("ACTIVE", "STATE_UNMARKED",
+    ({}, Permission("ACTIVE", "", "")),
+    ({"reduction": REDUCED}, Permission("REDUCING", "", "wind down")),
+    ({"reduction": REDUCED._replace(flatten=True)}, Permission("FLATTENING", "", "wind down")),
+    ({"paused_until_ns": 101}, Permission("ACTIVE", "RATE_VENUE", "the venue asked for a pause")),
+    ({"marked": False}, Permission("ACTIVE", "STATE_UNMARKED",
                                  "something is held that has no price: its loss is not known")),
-    ({"reconciled": False, "waiting_for": "positions"}, Standing("RECONCILING", "STATE_RECONCILING", "positions")),
-    ({"armed": False}, Standing("DISARMED", "STATE_DISARMED", "a live venue: `alpha arm` lets it trade")),
-    ({"halted": "looks wrong"}, Standing("HALTED", "STATE_HALTED", "looks wrong")),
+    ({"reconciled": False, "waiting_for": "positions"}, Permission("RECONCILING", "STATE_RECONCILING", "positions")),
+    ({"armed": False}, Permission("DISARMED", "STATE_DISARMED", "a live venue: `alpha arm` lets it trade")),
+    ({"halted": "looks wrong"}, Permission("HALTED", "STATE_HALTED", "looks wrong")),
 ]
 
 
@@ -36,11 +36,11 @@ def test_the_gravest_circumstance_is_the_standing(tmp_path, case):
     together = {name: value for fields, _ in STANDINGS[:case + 1] for name, value in fields.items()}
     for fields in (dict(alone), together):
         marked, restrained = fields.pop("marked", True), "reduction" in fields
-        found = gate_of(tmp_path, **fields).standing(marked, 100)
+        found = gate_of(tmp_path, **fields).permission(marked, 100)
         # What is left is left once the pause is over, or there is a price: it stays the word for what is done.
         state = "FLATTENING" if restrained and case > 1 and expected.state == "ACTIVE" else expected.state
         assert found == expected._replace(state=state)
-    assert gate_of(tmp_path, paused_until_ns=100).standing(True, 100).barred == ""  # it is over
+    assert gate_of(tmp_path, paused_until_ns=100).permission(True, 100).barred == ""  # it is over
 
 
 def test_a_halt_holds_until_its_file_is_gone_and_then_positions_are_to_be_compared(tmp_path):
@@ -74,7 +74,7 @@ def test_a_halt_that_cannot_be_written_holds_in_memory(tmp_path, caplog):
 def test_what_cannot_be_looked_at_halts(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     gate = gate_of(tmp_path / "loop")
-    assert gate.look() and gate.standing(True, 0).barred == "STATE_HALTED"
+    assert gate.look() and gate.permission(True, 0).barred == "STATE_HALTED"
 
 
 def test_a_live_venue_is_armed_by_its_file_and_disarmed_at_each_start(tmp_path):
@@ -83,7 +83,7 @@ def test_a_live_venue_is_armed_by_its_file_and_disarmed_at_each_start(tmp_path):
     gate.begin()
     assert not gate.look() and not gate.armed
     killswitch.arm(tmp_path)
-    assert gate.look() and gate.armed and gate.standing(True, 0).state == "ACTIVE"
+    assert gate.look() and gate.armed and gate.permission(True, 0).state == "ACTIVE"
     killswitch.disarm(tmp_path)
     assert gate.look() and not gate.armed
     killswitch.arm(tmp_path)

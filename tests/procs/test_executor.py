@@ -421,13 +421,20 @@ def test_a_live_venue_starts_disarmed_every_time(desk):
     assert d.refused() == {"STATE_DISARMED": 1} and d.telemetry.told()["state"] == "DISARMED"
 
 
-def test_a_loss_above_the_limit_halts_and_stays_halted_over_a_resume(desk):
-    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0)).ready()
+def lose(d: Desk) -> int:
+    """Something is bought, and a tenth of its price is lost; how much was held."""
     d.wait(200)
     d.predict()
     d.settle()
+    held = d.held()
     d.show(0, 9_000, 9_002)
     d.wait(200)
+    return held
+
+
+def test_a_loss_above_the_limit_halts_and_stays_halted_over_a_resume(desk):
+    d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0)).ready()
+    lose(d)
     assert d.get("halted") == 1 and "max_daily_loss" in killswitch.state(d.folder).why
     assert d.get("day_loss") > 100 * SCALE
     d.abandon()
@@ -440,12 +447,7 @@ def test_a_loss_above_the_limit_halts_and_stays_halted_over_a_resume(desk):
 @pytest.mark.parametrize("on_loss", ["reduce", "flatten"])
 def test_a_loss_may_reduce_or_flatten_instead(desk, on_loss):
     d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0, on_loss=on_loss)).ready()
-    d.wait(200)
-    d.predict()
-    d.settle()
-    held = d.held()
-    d.show(0, 9_000, 9_002)
-    d.wait(200)
+    held = lose(d)
     d.settle()
     found = killswitch.reduction(d.folder)
     assert "max_daily_loss" in found.why and found.who == "executor" and found.flatten == (on_loss == "flatten")
@@ -460,11 +462,7 @@ def test_a_loss_may_reduce_or_flatten_instead(desk, on_loss):
 
 def test_what_is_held_can_be_left_after_a_halt_for_loss(desk):
     d = desk(risk=Risk(symbol_cooldown_ms=0.0, max_daily_loss=100.0)).ready()
-    d.wait(200)
-    d.predict()
-    d.settle()
-    d.show(0, 9_000, 9_002)
-    d.wait(200)
+    lose(d)
     assert d.get("halted") == 1 and d.held() > 0
     killswitch.reduce(d.folder, "home", flatten=True)
     d.wait(200)

@@ -181,7 +181,7 @@ def test_flatten_once_confirmed_leaves_every_position(drive):
         assert killswitch.reduction(folder).flatten and killswitch.state(folder) is None
         executor.set("heartbeat_ns", time.monotonic_ns())
         executor.set("reducing", FLATTENING)
-        executor.tell({"state": "REDUCING", "why": "by hand, in alpha top (by quant)"})
+        executor.tell({"state": "FLATTENING", "why": "by hand, in alpha top (by quant)"})
         app.look()
         assert "FLATTENING  by hand, in alpha top" in shown(app)
 

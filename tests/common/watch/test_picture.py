@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.overview import LATENCIES
 from common.watch.picture import ASCII, BLOCKS, RATES, Trails, bar, brief, picture, plain, sparkline
+from common.wire import LATENCIES
 
 NUMBERS = dict.fromkeys(("frames", "rows", "dispatched", "invalid", "superseded", "gaps", "malformed", *RATES), 0)
 SYMBOL = {"name": "BTC-USD", "valid": True, "age_ms": 12.0, "stale": False, "bid": 64_000.5, "ask": 64_001.0,

@@ -169,8 +169,9 @@ def test_what_a_silent_executor_said_last_is_told_as_that_and_flattening_has_one
     with stage(config, "executor", COUNTERS, TIMERS, state="REDUCING", why="wind down") as executor:
         assert taken(watched)["state"]["state"] == "REDUCING"
         executor.set("reducing", risk.FLATTENING)
+        executor.tell({"state": "FLATTENING", "why": "wind down"})
         told = taken(watched)
-        assert told["state"]["state"] == "FLATTENING" and told["executor"]["speaks"]
+        assert told["state"]["state"] == "FLATTENING" and told["state"]["flattening"] and told["executor"]["speaks"]
         assert 0 <= told["at_ns"] - told["executor"]["heard_ns"] < 60e9
         executor.set("heartbeat_ns", time.monotonic_ns() - 100_000_000_000)
         told = taken(watched)
