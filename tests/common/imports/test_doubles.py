@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.errors import ConfigError, VenueError
-from common.fixed import SCALE
+from common.fixed import MAX, SCALE
 from common.imports.doubles import exact, increment
 
 
+@example([4_372_796_228_221_811, 4_296_338_860_204_703, 2**26 * SCALE - 1])  # their product with 1e8 rounds
 @given(st.lists(st.integers(0, 2**26 * SCALE - 1), min_size=1))
 def test_every_decimal_of_eight_places_below_67_million_comes_back(counts):
     values = np.array([count / SCALE for count in counts])
@@ -20,6 +21,17 @@ def test_every_decimal_of_eight_places_below_67_million_comes_back(counts):
 def test_every_multiple_of_an_increment_comes_back(step, multiples):
     counts = [step * multiple for multiple in multiples]
     assert exact(np.array([count / SCALE for count in counts]), step, "px").tolist() == counts
+
+
+@given(st.sampled_from([1, 2, 3, 7, 10, 25, 1000, 12_345, SCALE]), st.data())
+def test_a_number_that_may_be_two_multiples_is_refused_and_never_the_wrong_one(step, data):
+    count = step * data.draw(st.integers(-(2**53), 2**53).filter(lambda multiple: abs(multiple * step) <= MAX // 2))
+    values = np.array([count / SCALE])
+    if np.spacing(abs(values[0])) * SCALE < step:
+        assert exact(values, step, "px").tolist() == [count]
+    else:
+        with pytest.raises(VenueError):
+            exact(values, step, "px")
 
 
 def test_the_noise_of_adding_doubles_is_forgiven():
