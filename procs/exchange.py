@@ -204,6 +204,9 @@ def exchange(path: str | None, recordings: tuple[str, ...], repeat: int, disturb
 def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
     """The exchange as this process, until SIGTERM or SIGINT; `disturb` and `repeat` as of `serve`."""
     supervised = begin_supervised()
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has them: what is made by then is to be let go of
+        signal.signal(number, lambda received, frame: stopping.append(received))
     log.start("exchange", config)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     os.umask(0o077)
@@ -221,11 +224,11 @@ def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
         # asyncio waits in whole milliseconds with epoll, in microseconds with select; steps are that close.
         make_loop = lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())  # noqa: E731
         with asyncio.Runner(loop_factory=make_loop) as runner:
-            runner.run(_until_signal(config, telemetry, told, disturb, repeat, supervised))
+            runner.run(_until_signal(config, telemetry, told, disturb, repeat, supervised, stopping))
 
 
 async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, Any], disturb: tuple[str, ...],
-                        repeat: int, supervised: bool) -> None:
+                        repeat: int, supervised: bool, stopping: list[int]) -> None:
     loop, stop, clock, notifier = asyncio.get_running_loop(), asyncio.Event(), SystemClock(), Notifier()
 
     def end() -> None:
@@ -234,6 +237,8 @@ async def _until_signal(config: Config, telemetry: Telemetry, told: dict[str, An
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
+    if stopping:
+        end()
 
     def ready(host: str, port: int) -> None:
         settings = config.exchange

@@ -37,6 +37,8 @@ from common.watch.access import ENV_TOKEN, Access, address, is_loopback
 ROOT = Path(__file__).resolve().parent.parent
 _START_LIMIT_S = 240.0
 _USUAL_START_S = 6.0
+_STOP_LIMIT_S = 90.0  # more than the stopwaitsecs of supervisord.conf together, since they stop in turn
+_DYING_LIMIT_S = 5.0
 
 
 class Duration(click.ParamType):
@@ -147,10 +149,10 @@ class Session:
                 self._await_ready(supervisor, check)
                 first_decision = self._show(started, seconds, supervisor)
             finally:
-                self._end(supervisor)
                 check.kill()
                 check.wait()
-            told = self._summary(started, first_decision)
+                left = self._end(supervisor)
+            told = self._summary(started, first_decision, left)
         finally:
             os.close(lock)
         print(json.dumps(told, indent=1) if as_json else _text(told), flush=True)
@@ -315,18 +317,23 @@ class Session:
                 return bool(json.load(answer)["finished"])
         return False
 
-    def _end(self, supervisor: subprocess.Popen) -> None:
+    def _end(self, supervisor: subprocess.Popen) -> list[str]:
+        """Stops everything, however the run has gone; returns the blocks that a killed stage had left, now removed."""
         self._say("stopping", passing=True)
         supervisor.terminate()
         try:
-            supervisor.wait(45)
+            supervisor.wait(_STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             os.killpg(supervisor.pid, signal.SIGKILL)
             supervisor.wait()
         self._say("stopped")
+        # The stages of a supervisord that was killed die with it, but a moment later.
+        name, limit = self.config.instance.name, time.monotonic() + _DYING_LIMIT_S
+        while shm.held(name) and time.monotonic() < limit:
+            time.sleep(0.02)
+        return shm.sweep(name)
 
-    def _summary(self, started: float, first_decision: float | None) -> dict:
-        left = shm.sweep(self.config.instance.name)
+    def _summary(self, started: float, first_decision: float | None, left: list[str]) -> dict:
         return {"seconds": round(time.monotonic() - started, 3),
                 "start_to_first_decision_s": first_decision and round(first_decision, 3),
                 **self.overview.summary(), **self.overview.judged(), "shm_leaked": len(left), "leaked": left,

@@ -25,7 +25,7 @@ ORDERS = "/api/trade/v1/bot/orders"
 class Process:
     """`alpha exchange` on a free port, with state and sockets in `folder`."""
 
-    def __init__(self, folder: Path, *arguments: str, port: str = "0") -> None:
+    def __init__(self, folder: Path, *arguments: str, port: str = "0", listening: bool = True) -> None:
         self.name = f"test-{uuid.uuid4().hex[:12]}"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ALPHA_")}
         environment |= {"ALPHA_INSTANCE__NAME": self.name, "ALPHA_INSTANCE__STATE_DIR": str(folder / "state"),
@@ -33,7 +33,7 @@ class Process:
         self.process = subprocess.Popen([sys.executable, "-m", "procs.exchange", "--port", port, *arguments],
                                         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         text=True)
-        self.first_line = self.process.stdout.readline()
+        self.first_line = self.process.stdout.readline() if listening else ""
         self.port = int(self.first_line.split(":")[1]) if self.first_line else 0
 
     def __enter__(self) -> "Process":
@@ -42,8 +42,11 @@ class Process:
     def __exit__(self, *error: object) -> None:
         self.process.kill()
         self.process.communicate()
-        for path in Path("/dev/shm").glob(f"*{self.name}*"):  # what kill -9 leaves
+        for path in self.blocks():  # what kill -9 leaves
             path.unlink()
+
+    def blocks(self) -> list[Path]:
+        return list(Path("/dev/shm").glob(f"*{self.name}*"))
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
@@ -82,7 +85,15 @@ def test_it_says_one_line_when_it_listens_and_ends_cleanly(tmp_path, number):
                 while True:
                     client.recv(10)
         assert code == 0 and closed.value.rcvd.code == 1001 and "Traceback" not in errors
-        assert not list(Path("/dev/shm").glob(f"*{exchange.name}*"))
+        assert not exchange.blocks()
+
+
+def test_a_signal_that_comes_while_it_starts_leaves_nothing(tmp_path):
+    with Process(tmp_path, listening=False) as exchange:
+        while not exchange.blocks():  # at once, not at the next look of a patient wait
+            assert exchange.process.poll() is None
+        assert exchange.end() == (0, "")
+        assert not exchange.blocks()
 
 
 def test_kill_9_in_the_middle_of_trading_loses_nothing_that_was_answered(tmp_path):
@@ -166,7 +177,7 @@ def test_a_taken_port_is_named_with_a_remedy(tmp_path):
             _, errors = exchange.process.communicate(timeout=20)
     assert exchange.process.returncode == 5 and exchange.first_line == ""
     assert f"127.0.0.1:{port}" in errors and "--port" in errors and "Traceback" not in errors
-    assert not list(Path("/dev/shm").glob(f"*{exchange.name}*"))
+    assert not exchange.blocks()
 
 
 def test_a_second_exchange_of_one_instance_is_refused(tmp_path):

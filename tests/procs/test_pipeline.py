@@ -1,6 +1,7 @@
 """The whole pipeline, for real: processes, sockets, shared memory, and `kill -9`."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -153,6 +154,18 @@ def test_a_second_instance_of_the_same_name_is_refused(start):
     stage = command("feature", env=pipeline.env)
     assert f"pid {pipeline.overview.stages['feature'].get('pid')}" in stage.communicate()[1] and stage.returncode == 6
     pipeline.stop()
+
+
+@pytest.mark.kill
+def test_a_killed_supervisord_leaves_no_stage_and_no_memory(start, instance):
+    pipeline = start()
+    pipeline.until_count("executor", "decisions", 1)
+    pid = pipeline.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    supervisord = next(child for child in children if b"supervisord" in Path(f"/proc/{child}/cmdline").read_bytes())
+    os.kill(int(supervisord), signal.SIGKILL)
+    assert pipeline.process.wait(60) == 5 and "supervisord has ended" in pipeline.said()
+    assert shm.leaked(instance) == []
 
 
 def test_a_taken_port_and_a_wrong_model_are_refused_before_anything_starts(instance, tmp_path, run_dir):
