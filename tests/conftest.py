@@ -8,6 +8,15 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The suite tries the same examples each time, so that what fails is what was changed. New ones are looked for with
+# `pytest -m hypothesis --hypothesis-profile search`, and what that finds becomes an @example. No example has a time
+# limit: machines are noisy, and first calls compile.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", settings.get_profile("suite"), derandomize=False, max_examples=1000,
+                          print_blob=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

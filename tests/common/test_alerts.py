@@ -5,7 +5,7 @@ import inspect
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import alerts
@@ -183,7 +183,7 @@ def test_a_limit_of_0_is_none(setting, case):
     assert findings(trend.see(changed(CASES[case][0]), frozenset(), 0, 1.0), bounds) == []
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(0.1, 200), st.integers(0, 3), st.booleans()), max_size=20))
 def test_restarts_in_the_window_are_counted_exactly(steps):
     """Also where the count begins anew, as after a new start of everything."""
@@ -211,7 +211,7 @@ def look(present: dict) -> list[Finding]:
             for key, (severity, value, measured) in present.items()]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(looks)
 def test_nothing_is_told_twice_without_a_change_and_all_that_is_told_ends(steps):
     debounce, now = Debounce(SETTINGS), 0.0

@@ -185,7 +185,7 @@ def quoted(symbol: str, number: int, by_http: bool, off: int) -> bytes:
     return of_usdm("quote", symbol, number, (94 + off, 1)) if by_http else ticker(symbol, number, 94 + off, 1, 111, 1)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(STEPS, st.booleans(), st.sampled_from([3, 1000]))
 def test_whatever_happens_both_ways_tell_the_same_story(steps, by_http, most):
     both("binance-usdm" if by_http else "vectrade", ("A", "B"), story(steps, by_http), most, capacity=16)

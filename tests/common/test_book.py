@@ -70,7 +70,7 @@ class AgainstADict(RuleBasedStateMachine):
         assert (record[:BID_PX] == -1).all()
 
 
-AgainstADict.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+AgainstADict.TestCase.settings = settings(max_examples=60, stateful_step_count=20)
 TestAgainstADict = AgainstADict.TestCase
 
 

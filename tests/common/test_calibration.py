@@ -24,7 +24,7 @@ def judged(found: list[tuple[float, float, float]]) -> Calibration:
 
 
 @given(rows)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_figure_is_that_of_training_over_the_same_rows(found):
     told = judged(found).report()
     moved = [(probability(p_up, p_down), move > 0) for p_up, p_down, move in found if move]
@@ -44,7 +44,7 @@ def test_each_figure_is_that_of_training_over_the_same_rows(found):
 
 
 @given(rows)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_correlation_is_that_of_all_rows_at_once(found):
     told = judged(found).report()["ic"]
     lean = np.array([p_up - p_down for p_up, p_down, _ in found])

@@ -200,5 +200,5 @@ class Accounts(RuleBasedStateMachine):
             assert not (d.idle and d.waiting), d
 
 
-Accounts.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Accounts.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestAccounts = Accounts.TestCase

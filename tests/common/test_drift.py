@@ -103,7 +103,7 @@ def test_deciles_alone_raise_no_false_alarm_and_say_what_they_cannot_tell(told):
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=10, max_size=300))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_training_rows_never_drift_from_themselves(column):
     rows = np.array(column, np.float32)[:, None]
     drift = fed(Drift(("x",), statistics(rows), rows=10**9), rows)

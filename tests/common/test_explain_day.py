@@ -60,7 +60,7 @@ def test_what_is_held_without_a_price_is_worth_nothing_that_could_be_told():
 
 @given(st.lists(st.tuples(st.sampled_from(["BUY", "SELL"]), st.integers(1, 10**10), st.integers(1, 10**12),
                           st.integers(-10**6, 10**6)), max_size=20), st.integers(-10**10, 10**10))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_realised_of_the_day_is_what_a_position_books(history, held):
     before = {"A": Position(held, held * 10**9)} if held else {}
     expected = Position(held, held * 10**9)

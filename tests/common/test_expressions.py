@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
@@ -25,7 +25,7 @@ expressions = st.recursive(comparisons, lambda inner: st.one_of(
     inner.map(lambda text: f"(not {text})")), max_leaves=6)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(expressions)
 def test_it_is_true_where_python_says_so(text):
     try:
@@ -36,7 +36,7 @@ def test_it_is_true_where_python_says_so(text):
     assert Expression(text, RECORD)(RECORD) is expected
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.text(max_size=60))
 def test_any_text_is_an_expression_or_refused_in_words(text):
     try:

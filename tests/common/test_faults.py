@@ -63,7 +63,7 @@ def test_every_fault_is_explained_and_may_be_asked_for_by_its_name():
 # ---- a seed decides
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000))
 def test_one_seed_over_the_same_frames_gives_the_same_faults(seed):
     texts = "drop:rate=0.1", "duplicate:rate=0.1", "reorder:rate=0.1", "checksum:rate=0.1", "malformed:rate=0.1"

@@ -8,7 +8,7 @@ from common import feature_kernel_state as state_of
 from tests.feature_ticks import MAX
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(-MAX, MAX), min_size=1, max_size=30), st.integers(1, 40))
 def test_a_sum_over_a_window_is_exact_until_it_is_rounded_once(quantities, window):
     """Also where the totals themselves run over the end of their words."""

@@ -27,7 +27,7 @@ def counted(times: list[int]) -> np.ndarray:
     return np.array(found)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(steps, min_size=1, max_size=80))
 def test_ticks_in_a_window_are_those_of_its_buckets(found):
     times, now = [], BEGIN_NS

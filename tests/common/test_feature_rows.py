@@ -64,7 +64,7 @@ def test_a_start_in_the_middle_of_a_stream_takes_what_the_ring_still_holds():
     assert pipe.features.lost(0) == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=12))
 def test_any_cut_into_bursts_gives_the_same_bits(sizes):
     ticks = random_ticks(700)

@@ -258,7 +258,7 @@ ANY = whole(10**6, 10**9)
 RAW = [ANY.names.index(name) for name in LEVELS]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(any_tick, min_size=1, max_size=40))
 def test_every_row_is_finite_on_any_book(found):
     rows = matrix(np.array(found), features=ANY)

@@ -15,7 +15,7 @@ def kinds(*args, **more) -> list[str]:
     return [violation.kind for violation in leakage(*args, **more)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=60),
        st.integers(1, 5), st.integers(0, 40), st.booleans())
 def test_nothing_that_a_fold_learns_is_known_after_its_test_begins(samples, folds, embargo, sliding):

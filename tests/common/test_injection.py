@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.config import Config, Executor, Instance, Market, tell
@@ -24,7 +24,7 @@ lists = st.one_of(st.lists(predictions, min_size=1, max_size=4), st.lists(ticks,
 NOTE = Note("predictions", ("A", "B"), 0)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.lists(lists, min_size=1, max_size=5), st.integers(-10**8, 2**60), st.integers(-10**8, 2**60))
 def test_all_stamps_of_a_message_move_by_the_same_and_the_rest_stays(found, by_ns, unix_by_ns):
     last = 0

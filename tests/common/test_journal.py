@@ -87,7 +87,7 @@ fills = st.lists(st.tuples(st.sampled_from(["A", "B"]), st.sampled_from([BUY, SE
 
 
 @given(fills)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_positions_are_the_replay_of_all_fills_wherever_the_checkpoints_fell(history):
     journal, expected, last = Journal.private(), {}, {}
     for n, (symbol, side, qty, price, fee, checkpoint) in enumerate(history, 1):
@@ -153,7 +153,6 @@ def test_the_peak_of_a_day_only_rises_and_is_summed(journal, path):
 
 @given(st.lists(st.tuples(st.sampled_from(["A", "B"]), st.sampled_from([BUY, SELL]), st.integers(1, 5)), max_size=30),
        st.integers(0, 30))
-@settings(deadline=None)
 def test_what_is_held_began_with_the_order_that_crossed_zero(history, checkpoint):
     journal, held, begun = Journal.private(), {}, {}
     for n, (symbol, side, qty) in enumerate(history, 1):
@@ -621,7 +620,7 @@ def test_one_order_by_its_id_a_beginning_of_it_or_as_the_last(journal, path):
 
 
 @given(fills, st.integers(0, 26))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_positions_of_an_earlier_time_are_exact_whatever_was_taken_over(tmp_path_factory, history, until):
     path = tmp_path_factory.mktemp("journal") / "journal.db"
     journal = Journal.open(path)

@@ -78,7 +78,7 @@ def test_a_mid_is_not_smoothed_over_rows_before_the_first_whole_book(horizon):
     assert not found.short[1] or horizon.kind == "s"  # the window of ticks begins with the first whole book
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ways(), st.sampled_from(HORIZONS), st.sampled_from(labels.SMOOTH))
 def test_a_move_is_what_its_definition_gives(way, horizon, smooth):
     rows = np.flatnonzero((way.bid > 0) & (way.ask > 0))
@@ -89,7 +89,7 @@ def test_a_move_is_what_its_definition_gives(way, horizon, smooth):
         assert until >= way.time_ns[row] and (not short or smooth and np.isnan(move) and not lost)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ways(), st.sampled_from(HORIZONS), st.sampled_from(labels.SMOOTH), st.integers(0, 39))
 def test_nothing_after_the_time_at_which_it_is_known_changes_a_label(way, horizon, smooth, cut):
     """Prices after a moment are doubled: labels known by then stay, bit for bit."""

@@ -340,7 +340,7 @@ class Bookkeeping(RuleBasedStateMachine):
 
 
 TestBookkeeping = Bookkeeping.TestCase
-TestBookkeeping.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
+TestBookkeeping.settings = settings(max_examples=50, stateful_step_count=25)
 
 
 def test_a_fee_that_was_taken_of_what_was_bought_makes_the_position_smaller(tmp_path):

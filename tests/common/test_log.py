@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import log
@@ -94,7 +94,7 @@ def test_an_event_that_cannot_be_put_together_does_not_end_its_stage(capsys):
     assert said.told[-1]["event"] == "fine" and "Traceback" in capsys.readouterr().err
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.text('qz7+/=&%"\\äé -', min_size=8, max_size=40).map(lambda text: f"sk-{text}~"),
        st.sampled_from(log.SECRETS), st.sampled_from(["json", "text"]))
 def test_no_secret_is_ever_written(secret, name, form):

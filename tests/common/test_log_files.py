@@ -3,7 +3,7 @@
 import logging.handlers
 import time
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.log_files import Follower, found, history, last_words, rotated, stage_of
@@ -85,7 +85,7 @@ def test_the_last_words_are_those_of_the_event(tmp_path):
     assert last_words(tmp_path, "ingest") == "alpha: a wrong key"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["write", "write", "part", "rotate", "read", "rotate twice"]), max_size=25),
        st.integers(0, 3))
 def test_a_follower_reads_each_line_once_in_order_whatever_happens(tmp_path_factory, steps, before):

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.config import LOG_LEVELS
@@ -19,7 +19,7 @@ events = st.builds(Event, st.integers(MS, 2**62).map(lambda ns: ns // MS * MS), 
                    st.sampled_from(["", "deployment"]), st.dictionaries(names, st.one_of(st.integers(), st.text())))
 
 
-QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=50)
 
 
 @QUICK

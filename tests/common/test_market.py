@@ -342,7 +342,7 @@ STEPS = st.one_of(
     st.tuples(st.just("quote")), st.tuples(st.just("disconnect")), st.tuples(st.just("garbage"), st.binary(max_size=9)))
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(st.lists(STEPS, max_size=60), st.booleans())
 def test_whatever_comes_the_ring_tells_a_consistent_story(steps, by_http):
     """No tick of a book or trade while it is not valid, no valid book that is crossed, a reset after each break."""

@@ -324,7 +324,7 @@ def state(engine: Matching) -> tuple:
             {symbol: list(working) for symbol, working in engine.working.items()}, engine.counts, list(engine._done))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(moves, max_size=25), st.sampled_from((0.0, 1.0, 2.5)))
 def test_whatever_happens_orders_cash_and_record_agree(story, fee_bps):
     engine, record, now = Matching(fee_bps), [], 0

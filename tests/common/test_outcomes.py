@@ -74,7 +74,7 @@ steps = st.tuples(st.integers(0, 30), st.sampled_from([100, 101, 105, 0]), st.sa
 
 
 @given(st.lists(steps, min_size=2, max_size=80), st.integers(1, 200), st.integers(1, 9))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_outcomes_are_the_labels_of_training(way, horizon_ms, step):
     time = itertools.accumulate((wait for wait, *_ in way), initial=1000)
     records = np.array([tick(seq, at * MS, bid, ask, valid)

@@ -156,7 +156,7 @@ def test_a_wrong_time_of_the_first_tick_is_found_too(whole, tmp_path):
     assert report.different["ticks"].total() == 1 and report.first.kind == "ticks" and report.first.column == "recv_ns"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bit_that_is_changed_is_found_and_named(whole, tmp_path_factory, data):
     folder, paths = whole

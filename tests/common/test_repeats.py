@@ -2,13 +2,13 @@
 
 from collections import Counter
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.repeats import MAX_KINDS, Repeats
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.integers(1, 4), st.floats(0.5, 5), st.lists(st.tuples(st.floats(0, 3), st.sampled_from("abc")), max_size=80))
 def test_what_passed_and_what_was_told_is_all_that_came(limit, window_s, steps):
     repeats, now, came, passed, told = Repeats(limit, window_s), 0.0, Counter(), Counter(), Counter()

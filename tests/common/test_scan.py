@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common import fixed, scan
@@ -24,7 +24,6 @@ def array(levels) -> bytes:
     return ("[" + ",".join(f'["{price}","{quantity}"]' for price, quantity in levels) + "]").encode()
 
 
-@settings(deadline=None)  # the first call compiles
 @given(DECIMALS)
 def test_a_decimal_is_read_as_fixed_reads_it_and_refused_where_fixed_refuses_it(text):
     status, value = scan.decimal(text.encode())
@@ -47,7 +46,6 @@ def test_the_edges_of_a_decimal(text, status):
     assert scan.decimal(text)[0] == status
 
 
-@settings(deadline=None)
 @given(LEVELS, st.binary(max_size=5))
 def test_an_array_of_levels_is_read_and_its_end_found(levels, tail):
     text, out = array(levels), np.zeros((8, 2), np.int64)
@@ -55,7 +53,6 @@ def test_an_array_of_levels_is_read_and_its_end_found(levels, tail):
     assert out[:len(levels)].tolist() == [[fixed.parse(price), fixed.parse(quantity)] for price, quantity in levels]
 
 
-@settings(deadline=None)
 @given(LEVELS.filter(bool), st.data())
 def test_a_truncated_array_is_never_taken_for_a_whole_one(levels, data):
     text = array(levels)
@@ -63,7 +60,6 @@ def test_a_truncated_array_is_never_taken_for_a_whole_one(levels, data):
     assert scan.levels(text[:cut], 0, np.zeros((8, 2), np.int64))[0] == SHAPE
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_survived(text):
     scan.levels(text, 0, np.zeros((4, 2), np.int64))

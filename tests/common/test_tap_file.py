@@ -4,7 +4,7 @@ import os
 import stat
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError, ResourceError, WireError
@@ -30,7 +30,7 @@ def read(path) -> tuple[list[Heard], Recording]:
     return found, recording
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(messages)
 def test_what_was_written_is_read_byte_for_byte_with_its_time_and_what_held(tmp_path_factory, heard):
     path = tmp_path_factory.mktemp("t") / "a.tap"
@@ -40,7 +40,7 @@ def test_what_was_written_is_read_byte_for_byte_with_its_time_and_what_held(tmp_
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(messages.filter(bool), st.data())
 def test_a_torn_end_is_noticed_and_all_before_it_is_read(tmp_path_factory, heard, data):
     path = tmp_path_factory.mktemp("t") / "a.tap"
@@ -57,7 +57,7 @@ def test_a_torn_end_is_noticed_and_all_before_it_is_read(tmp_path_factory, heard
     assert (recording.torn == 0) == (size in ends) and max(end for end in ends if end <= size) + recording.torn == size
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(messages.filter(bool), st.data())
 def test_a_damaged_byte_is_never_read_as_a_message(tmp_path_factory, heard, data):
     path = tmp_path_factory.mktemp("t") / "a.tap"

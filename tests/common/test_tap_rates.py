@@ -1,6 +1,6 @@
 """Rates: what is told over all intervals is what was counted."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.tap_rates import SECOND, Rates, line
@@ -21,7 +21,7 @@ def test_an_interval_is_told_per_second_and_by_symbol():
                                       "messages": 0, "records": 0, "symbols": {}, "missed": 2}
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(0, 500), st.lists(st.sampled_from(["A", "B", ""]))),
                 max_size=30))
 def test_nothing_is_counted_twice_or_lost(steps):

@@ -233,7 +233,7 @@ WIRE = st.lists(st.tuples(st.sampled_from([*DATA, Opcode.PING, Opcode.PONG, Opco
                           st.sampled_from(["", "", "", "", "", "masked", "reserved bits"])), max_size=8)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(WIRE, st.binary(max_size=4), st.lists(st.integers(1, 400), min_size=1, max_size=40))
 def test_however_the_bytes_are_cut_the_frames_are_those_of_the_protocol(wire, tail, cuts):
     """Also where the server breaks the protocol: masked frames, reserved bits, stray fragments, garbage."""

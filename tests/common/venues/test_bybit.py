@@ -231,7 +231,7 @@ def test_increments_are_asked_for_by_name_where_there_is_one_and_refusals_are_to
 PRICES = st.lists(st.tuples(st.integers(1, 2**62), st.integers(0, 2**62)), max_size=5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(bids=PRICES, asks=PRICES, number=st.integers(0, 2**62), name=st.sampled_from(NAMES))
 def test_any_snapshot_that_is_written_is_read_as_it_was(bids, asks, number, name):
     venue = create(name, ["A", "B"])

@@ -290,7 +290,7 @@ def test_snapshots_come_from_where_no_key_is_needed(venue):
 PRICES = st.lists(st.tuples(st.integers(1, 2**62), st.integers(0, 2**62)), max_size=5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(bids=PRICES, asks=PRICES, number=st.integers(0, 2**62))
 def test_any_snapshot_that_is_written_is_read_as_it_was(bids, asks, number):
     venue = create("kucoin", ["A", "B"])

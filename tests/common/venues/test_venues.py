@@ -317,7 +317,7 @@ def _sane(event) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_frames_are_refused_or_sane_and_both_paths_agree(name, sample, data):
     venue = _venues.setdefault(name, create(name, sample.symbols))

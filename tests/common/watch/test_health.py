@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import Config, Executor, Inference, Market, Risk
@@ -80,7 +80,6 @@ def test_only_books_of_symbols_that_may_be_traded_matter():
     assert traded(dataclasses.replace(config, executor=Executor(gateway="paper"))) == ("AAPL", "other:AAPL")
 
 
-@settings(deadline=None)
 @given(st.floats(0, 100), st.floats(0.1, 100))
 def test_a_process_lives_while_its_loop_turns(age_s, limit_s):
     told = live(age_s, limit_s)

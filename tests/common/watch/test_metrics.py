@@ -151,7 +151,7 @@ def test_no_counter_goes_back_when_a_stage_is_killed_and_starts_again(instance, 
     assert of(scrape(overview), "ingest_gaps_total", worker="0") == 6
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.one_of(st.integers(0, 2000), st.integers(0, 2**36), st.sampled_from(
     [bound + more for bound in metrics.BOUNDS_NS for more in (0, 1)])), max_size=60))
 def test_histograms_are_exact_in_every_count_and_near_in_their_sum(durations):

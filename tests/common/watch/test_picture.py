@@ -54,7 +54,7 @@ def text(told: dict, width: int = 120, height: int = 40, **more) -> str:
 
 
 @given(st.integers(1, 250), st.integers(1, 100), st.integers(0, 30), st.integers(0, 20), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_fits_any_terminal(width, height, symbols, stages, chosen):
     told = snapshot(symbols, stages)
     lines = picture(told, Trails(), width, height, "S1" if chosen else "")
@@ -155,7 +155,7 @@ def test_what_is_firing_is_told_and_what_is_too_much_is_counted():
 
 
 @given(st.integers(14, 130))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_number_is_there_whole_or_not_at_all(width):
     line = next(line for line in text(snapshot(), width, 60).splitlines() if line.startswith("  S0"))
     assert set(line.split()) <= {"S0", "64,000.5", "64,001", "0.08", "12", "-0.25", "-4.00", "63,999.123"}
@@ -163,7 +163,7 @@ def test_a_number_is_there_whole_or_not_at_all(width):
 
 
 @given(st.integers(1, 130), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_number_is_cut(width, speaks):
     told = snapshot()
     told["numbers"] |= {"position": 1_234_567.0, "pnl": -7_654.32}
@@ -188,7 +188,7 @@ def test_a_terminal_without_such_signs_gets_plain_ones():
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=60), st.integers(0, 40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_sparkline_is_as_wide_as_asked_and_highest_at_the_largest(values, width):
     line = sparkline(values, width)
     shown = values[-width:] if width else values

@@ -80,7 +80,7 @@ actions = st.lists(st.tuples(st.sampled_from(["order", "fill", "end", "look", "r
                              st.sampled_from([BUY, SELL]), st.integers(1, 90)), max_size=40)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(actions, st.sampled_from([2, 5, 1000]))
 def test_whatever_happens_between_looks_it_knows_what_reading_everything_tells(tmp_path_factory, steps, most):
     path = tmp_path_factory.mktemp("j") / "journal.db"
