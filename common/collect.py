@@ -25,9 +25,9 @@ from common import captures, convert, fitting, labels, layout
 from common.convert import ticks
 from common.dataset import Dataset, refuse_not_finite
 from common.errors import ConfigError, ContractError
-from common.feature_rows import Features
-from common.feature_set import DEFAULT, FeatureSet
-from common.features import BY_NAME
+from common.features.choice import DEFAULT, FeatureSet
+from common.features.rows import Features
+from common.features.table import BY_NAME
 from common.folds import edges
 from common.imports.source import Source
 from common.labels import Horizon, Threshold

@@ -32,9 +32,9 @@ with _without_scipy():
     from numba.extending import intrinsic
 
 _HERE = Path(__file__).parent
-_MADE_OF = ("compiled.py", "layout.py", "scan.py", "book.py", "market.py", "features.py",
-            "feature_kernel.py", "feature_kernel_state.py", "feature_kernel_time.py", "feature_kernel_flow.py",
-            "feature_kernel_book.py", "backtest_frames.py", "imports/lobster_rows.py")
+_MADE_OF = ("compiled.py", "layout.py", "scan.py", "book.py", "market.py", "features/table.py", "features/kernel.py",
+            "features/kernel_state.py", "features/kernel_time.py", "features/kernel_flow.py",
+            "features/kernel_book.py", "backtest/frames.py", "imports/lobster_rows.py")
 _DIGEST = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _MADE_OF)).hexdigest()[:12]
 numba.config.CACHE_DIR = str(_HERE / "__pycache__" / f"kernels-{_DIGEST}")
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from common import labels
 from common.errors import ConfigError, ContractError, ResourceError
-from common.feature_set import FeatureSet
+from common.features.choice import FeatureSet
 from common.folds import Fold, Violation, leakage, walk_forward
 from common.labels import UNKNOWN, Horizon
 

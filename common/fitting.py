@@ -1,5 +1,5 @@
 """The numbers of fitted features, found on training rows and nothing else. What the features make of them stands in
-`common.features`.
+`common.features.table`.
 
     integrated_ofi_100   10 weights: the first principal component of ofi_level_1 .. 10 by their covariance, its sign
                          so that the sum is above 0, divided by the sum of its absolute values (Cont, Cucuringu, Zhang

@@ -44,7 +44,7 @@ FLAG_RESET = 2  #: first tick after a snapshot: between it and the tick before, 
 # rows ring: columns of a row's meta record
 ROW_SEQ = 0
 ROW_RUN = 1  #: warm rows up to here since the book was last lost or a tick was missed: a window of W needs RUN >= W;
-#: 0 on a row that must not be used. A short loss is bridged, and RUN begins again at 1 (`common.features`)
+#: 0 on a row that must not be used. A short loss is bridged, and RUN begins again at 1 (`common.features.table`)
 ROW_FLAGS = 2
 ROW_VENUE_ID = 3
 ROW_EVENT_NS = 4
@@ -54,5 +54,5 @@ ROW_WRITTEN_NS = 7
 ROW_BID = 8
 ROW_ASK = 9
 ROW_KIND = 10
-ROW_VOL = 11  #: rolling volatility, `vol_100` of common.features, in 1e-9 bps per tick: it scales the size of an order
+ROW_VOL = 11  #: rolling volatility, `vol_100` of the features, in 1e-9 bps per tick: it scales the size of an order
 META_WIDTH = 16

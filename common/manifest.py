@@ -13,7 +13,7 @@ from typing import Any
 
 from common.config import Config
 from common.errors import ContractError, ModelError
-from common.feature_set import FeatureSet, expand
+from common.features.choice import FeatureSet, expand
 from common.onnx_file import metadata
 
 METADATA_KEY = "predictive_alpha"

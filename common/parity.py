@@ -33,7 +33,7 @@ from common.capture_lines import MARK, Disconnect, Header, Missed, State, parse
 from common.clock import ManualClock
 from common.decide import Rules
 from common.errors import ConfigError, ModelError
-from common.feature_rows import Features
+from common.features.rows import Features
 from common.layout import (
     ASK_PX,
     ASK_QTY,

@@ -192,7 +192,7 @@ class Rows(_Ring):
     @classmethod
     def attach(cls, instance: str, table: str, name: str = "rows") -> "Rows":
         """Raises FileNotFoundError while no writer has made it, LayoutError naming what differs. Which columns it has
-        stands in `columns`: a reader takes its own by their labels (`common.feature_set`)."""
+        stands in `columns`: a reader takes its own by their labels (`common.features.choice`)."""
         block = Block.attach(instance, name, {"ring": "rows", "meta": ["int64", layout.META_WIDTH], "table": table})
         told = block.description
         return cls(told["symbols"], told["columns"], told["capacity"], told["epoch"], block)

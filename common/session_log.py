@@ -28,8 +28,8 @@ import numpy as np
 from common import decision, layout
 from common.config import Config, plain, restore
 from common.errors import ConfigError, LayoutError, ResourceError
-from common.feature_set import FeatureSet
-from common.features import TABLE_HASH
+from common.features.choice import FeatureSet
+from common.features.table import TABLE_HASH
 from common.locks import private_folder
 from common.recorder import write_whole
 from common.ring import Books, Rows

@@ -11,7 +11,7 @@ import click
 import numpy as np
 from onnx import helper, numpy_helper
 
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.manifest import Manifest
 from models.export import graph, save
 

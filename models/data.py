@@ -10,7 +10,7 @@ import numpy as np
 
 from common import layout
 from common.collect import Collector, sampled, stream
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.imports.source import Source
 from common.synthetic import SyntheticMarket
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from common.errors import AlphaError
-from common.feature_set import FeatureSet, expand
+from common.features.choice import FeatureSet, expand
 from common.manifest import OUTPUTS, Manifest
 from common.model import Model
 from common.onnx_file import external_data

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.manifest import METADATA_KEY, Manifest
 from common.model import Model
 from models.calibrate import Calibration

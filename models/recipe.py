@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from common.config import Market
 from common.drift import statistics
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.manifest import Manifest
 from models import score
 from models.data import Dataset, moves, split, synthetic

@@ -31,7 +31,7 @@ import numpy as np
 from common.dataset import Dataset
 from common.drift import statistics
 from common.errors import ConfigError, ContractError, ModelError
-from common.feature_set import FeatureSet
+from common.features.choice import FeatureSet
 from common.folds import Fold
 from common.labels import UNKNOWN
 from common.manifest import Manifest

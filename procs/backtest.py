@@ -2,9 +2,9 @@
 it.
 
 Book, features, model, executor and paper venue are the live ones. What does not depend on decisions runs ahead in
-chunks (`common.backtest`); then the executor sees one line after the other on recorded time (`procs.replay.Desk`), with
-the market as of then. Orders, fills and probabilities are those of `alpha replay --latency-us` on the same recording,
-to the last bit, at several times the speed.
+chunks (`common.backtest.chunks`); then the executor sees one line after the other on recorded time
+(`procs.replay.Desk`), with the market as of then. Orders, fills and probabilities are those of `alpha replay
+--latency-us` on the same recording, to the last bit, at several times the speed.
 
 What is assumed of the world, all of it settable: a tick is decided --latency-us after its receipt; an order reaches the
 venue --paper-latency-ms later and takes what is displayed then, at the taker's fee; the market does not mind us. Orders
@@ -27,10 +27,12 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from common import backtest_html, backtest_plot, captures, instant, queue_model
-from common.backtest import Chunks
-from common.backtest_frames import Tape
-from common.backtest_report import Curves, Fill, Symbol, report
+from common import captures, instant, queue_model
+from common.backtest import html as backtest_html
+from common.backtest import plot as backtest_plot
+from common.backtest.chunks import Chunks
+from common.backtest.frames import Tape
+from common.backtest.report import Curves, Fill, Symbol, report
 from common.clock import ManualClock
 from common.config import Config, load
 from common.errors import ConfigError, ContractError, ResourceError
@@ -166,7 +168,7 @@ class Backtest:
                     "refusals": dict(sorted(overview.refusals().items()))}}
 
     def report(self) -> tuple[dict[str, Any], Curves]:
-        """`backtest_report.report`, with what is counted and what was run."""
+        """`common.backtest.report.report`, with what is counted and what was run."""
         names = self.config.market.symbols
         symbols = [Symbol(name, history.ticks(), *history.predictions())
                    for name, history in zip(names, self.chunks.history)]

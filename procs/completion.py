@@ -59,7 +59,7 @@ def order_ids(context: click.Context) -> Iterable[tuple[str, str]]:
 
 
 def features(context: click.Context) -> Iterable[tuple[str, str]]:
-    from common.features import FEATURES, GROUPS
+    from common.features.table import FEATURES, GROUPS
 
     yield from ((group, f"{len(names)} features") for group, names in GROUPS.items())
     yield from ((feature.name, feature.unit) for feature in FEATURES)

@@ -1,7 +1,7 @@
 """daily [DAY]: what a day came to.
 
     in    the journal of the configuration (common.journal); of a running pipeline its prices and telemetry, too
-    out   a report (common.explain_day) as text, as JSON, and as one HTML file with pictures
+    out   a report (common.explain.day) as text, as JSON, and as one HTML file with pictures
 """
 
 import json
@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from common import explain_context, killswitch
+from common import killswitch
 from common.config import Config
 from common.errors import ConfigError, ResourceError
-from common.explain_day import bounds, day_of, report
-from common.explain_day_html import page
+from common.explain import context as explain_context
+from common.explain.day import bounds, day_of, report
+from common.explain.day_html import page
 from common.journal import Reader, located
 from common.overview import Overview
 from common.stage import exit_on_error
@@ -51,7 +52,7 @@ def daily(day: str | None, out: Path | None, path: str | None, as_json: bool) ->
         if out and out.suffix not in (".html", ".json"):
             raise ConfigError("a report of no known kind", where=f"--out {out}", remedy="known: .html, .json")
         if out and out.suffix == ".html":
-            from common import explain_plot  # drawing loads much: for those who ask for it
+            from common.explain import plot as explain_plot  # drawing loads much: for those who ask for it
 
             explain_plot.check(out.with_suffix(".svg"))
         config = in_force(path)

@@ -20,8 +20,8 @@ from common import captures, labels
 from common.collect import Options, about_files, make, sources
 from common.dataset import Dataset, ending
 from common.errors import ConfigError
-from common.feature_set import expand
-from common.features import GROUPS
+from common.features.choice import expand
+from common.features.table import GROUPS
 from common.instant import parse, utc
 from common.stage import exit_on_error
 

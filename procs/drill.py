@@ -21,8 +21,9 @@ from typing import Any
 import click
 import numpy as np
 
-from common import captures, explain_context, faults, layout
+from common import captures, faults, layout
 from common.config import load
+from common.explain import context as explain_context
 from common.journal import Reader
 from common.ring import Books
 from common.stage import exit_on_error

@@ -23,13 +23,14 @@ from pathlib import Path
 
 import click
 
-from common import decision, decision_telemetry, deployment, explain_context, instant, manifest
+from common import decision, decision_telemetry, deployment, instant, manifest
 from common.clock import SystemClock
 from common.config import Config, load, plain
 from common.decide import Rules, answer, leave, wish
 from common.decision_telemetry import NOTES, DecisionTelemetry
 from common.errors import AlphaError, ContractError, LifeCycleError, ResourceError, VenueError, WireError
 from common.exits import EXITS, Exit
+from common.explain import context as explain_context
 from common.fixed import MAX, text
 from common.gate import Gate
 from common.gateways import (

@@ -1,8 +1,8 @@
 """explain ORDER_ID: why an order is what it is, from the tick to its last fill.
 
     in    the journal (common.journal), the rings while they still hold the tick, the models in use; all read only
-    out   one tree (common.explain) as text, JSON or a picture; and with --replay the probability made again from a
-          recording, compared bit by bit (common.explain_replay)
+    out   one tree (common.explain.order) as text, JSON or a picture; and with --replay the probability made again
+          from a recording, compared bit by bit (common.explain.replay)
 """
 
 import dataclasses
@@ -16,12 +16,13 @@ from typing import Any
 import click
 import orjson
 
-from common import deployment, explain_context, fixed, manifest
-from common import explain as pure
+from common import deployment, fixed, manifest
 from common.config import Config, restore
 from common.errors import AlphaError, ConfigError, LayoutError, ModelError
-from common.explain_text import lines
-from common.features import TABLE_HASH
+from common.explain import context as explain_context
+from common.explain import order as pure
+from common.explain.text import lines
+from common.features.table import TABLE_HASH
 from common.journal import Reader, located
 from common.onnx_file import external_data, identity
 from common.ring import Books, Rows
@@ -66,7 +67,7 @@ def explain(order_id: str, paths: tuple[str, ...], again: bool, model: Path | No
             raise ConfigError("a replay needs captures, and captures are for a replay",
                               where=f"--replay, {len(paths)} CAPTURE", remedy="write: --replay CAPTURE...")
         if out:
-            from common import explain_plot  # drawing and replaying load much: for those who ask for it
+            from common.explain import plot as explain_plot  # drawing and replaying load much: for those who ask for it
 
             explain_plot.check(out)
         config = in_force(path)
@@ -190,7 +191,7 @@ def _texts(sides: Mapping[str, list[tuple[int, int]]]) -> dict[str, list[tuple[s
 def _replayed(config: Config, paths: tuple[str, ...], tree: dict[str, Any], context: Mapping[str, Any],
               model: Path | None) -> dict[str, Any]:
     """What `explain_replay.replay` found; fills in row and book where the rings did not have them."""
-    from common.explain_replay import replay
+    from common.explain.replay import replay
     from common.wire import Prediction
     from procs.replay import configure
 

@@ -13,7 +13,7 @@ from the ticks that are still there on, until they are as warm as the ones in us
 and workers attach the new ring when they look for a row that the old one has not.
 
 The state of the features is saved ten times a second, so that what remembers more than the books ring holds survives
-`kill -9` (`common.feature_state`).
+`kill -9` (`common.features.state`).
 """
 
 import logging
@@ -25,10 +25,10 @@ from common.clock import SystemClock
 from common.config import Config, load
 from common.dispatch import Assignment, Dispatcher
 from common.errors import AlphaError, ResourceError
-from common.feature_rows import Features
-from common.feature_set import FeatureSet
-from common.feature_state import Checkpoints
-from common.features import TABLE_HASH
+from common.features.choice import FeatureSet
+from common.features.rows import Features
+from common.features.state import Checkpoints
+from common.features.table import TABLE_HASH
 from common.layout import ROW_RUN
 from common.links import Network, Push, Tap
 from common.manifest import features_wanted, read

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from common.errors import ConfigError
-from common.features import BY_NAME, FEATURES, GROUPS, LIMITS, Feature
+from common.features.table import BY_NAME, FEATURES, GROUPS, LIMITS, Feature
 from common.stage import exit_on_error
 
 
@@ -16,8 +16,9 @@ from common.stage import exit_on_error
 def features(names: tuple[str, ...], as_json: bool) -> None:
     """List the features that a model can take; with NAME, a feature or a group, tell all about it.
 
-    Words that the formulas use are explained at the head of common/features.py. A feature marked `fitted` has numbers
-    from training data (`alpha dataset` fits them); one marked `run` remembers its whole run, not only its window.
+    Words that the formulas use are explained at the head of common/features/table.py. A feature marked `fitted` has
+    numbers from training data (`alpha dataset` fits them); one marked `run` remembers its whole run, not only its
+    window.
 
     \b
     Examples

@@ -25,7 +25,7 @@ from common import deployment, succession
 from common.clock import SystemClock
 from common.config import Config, load
 from common.errors import ModelError
-from common.features import TABLE_HASH
+from common.features.table import TABLE_HASH
 from common.layout import ROW_KIND, ROW_RUN, ROW_VOL
 from common.links import Network
 from common.model import Model

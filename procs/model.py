@@ -16,7 +16,7 @@ from common.clock import ManualClock
 from common.config import Config, load
 from common.deployment import Pair
 from common.errors import AlphaError, ConfigError, ModelError
-from common.feature_set import FeatureSet
+from common.features.choice import FeatureSet
 from common.layout import ROW_RUN
 from common.model import Model
 from common.onnx_file import model_id
@@ -127,7 +127,7 @@ def synthetic_windows(features: FeatureSet, window: int, symbols: Sequence[str],
     """float32[n, W, F]: up to `count` warm windows, one after another, of the first symbol of a synthetic market.
 
     Raises ModelError where the features want a past of more than _PAST_S."""
-    from common.feature_rows import Features  # numba takes longer to import than all the rest
+    from common.features.rows import Features  # numba takes longer to import than all the rest
     from common.market import Market
 
     clock, books = ManualClock(), Books.private(symbols)

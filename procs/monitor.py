@@ -28,7 +28,7 @@ from common.clock import SystemClock
 from common.config import Config, load
 from common.drift import Drift
 from common.errors import AlphaError
-from common.features import TABLE_HASH
+from common.features.table import TABLE_HASH
 from common.judged import Journal, model_text
 from common.links import Network
 from common.manifest import Manifest, features_of, read

@@ -26,8 +26,8 @@ from common.clock import SystemClock
 from common.config import Config, load, told
 from common.deployment import known
 from common.errors import AlphaError, InstanceError, LayoutError, ResourceError
-from common.feature_set import FeatureSet
-from common.features import TABLE_HASH
+from common.features.choice import FeatureSet
+from common.features.table import TABLE_HASH
 from common.links import DECISIONS, FRAMES, Listener, Network, Poller
 from common.locks import lock_file
 from common.manifest import features_wanted, read

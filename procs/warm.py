@@ -17,7 +17,7 @@ def warm() -> None:
       alpha warm
     """
     start = time.monotonic()
-    from common.feature_rows import warm_up as warm_features
+    from common.features.rows import warm_up as warm_features
     from common.market import warm_up as warm_market
 
     warm_market()

@@ -2,10 +2,10 @@
 
 import orjson
 
-from common import explain_context
 from common.config import Config, plain
 from common.decide import Rules, answer, wish
 from common.decision import before
+from common.explain import context as explain_context
 from common.fixed import SCALE
 from common.journal import Journal
 from common.orders import Order, State

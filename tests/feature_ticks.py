@@ -17,8 +17,8 @@ import numpy as np
 import zstandard
 
 from common import fixed, layout
-from common.feature_rows import Features
-from common.feature_set import DEFAULT, FeatureSet
+from common.features.choice import DEFAULT, FeatureSet
+from common.features.rows import Features
 from common.ring import Books, Rows
 
 MS = 1_000_000

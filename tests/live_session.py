@@ -12,7 +12,7 @@ from common.clock import ManualClock
 from common.config import Config, Risk
 from common.config import Market as MarketSettings
 from common.decide import Rules, answer, wish
-from common.feature_rows import Features
+from common.features.rows import Features
 from common.layout import (
     ROW_ASK,
     ROW_BID,

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from common.feature_set import FeatureSet
+from common.features.choice import FeatureSet
 from common.manifest import Manifest
 
 

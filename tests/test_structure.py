@@ -11,15 +11,15 @@ MODULES = sorted(path for folder in ("common", "procs", "models") for path in (R
 STAGES = {"exchange", "ingest", "feature", "inference", "executor", "monitor"}
 #: a library that talks to the outside, and the only modules that may import it
 OWNERS = {"zmq": {"common/links.py"}, "multiprocessing": {"common/shm.py"}, "onnxruntime": {"common/model.py"},
-          "matplotlib": {"common/capture_plot.py", "common/backtest_plot.py", "common/explain_plot.py"},
-          "sqlite3": {"common/journal.py"}}
+          "matplotlib": {"common/capture_plot.py", "common/backtest/plot.py", "common/explain/plot.py"},
+          "sqlite3": {f"common/journal/{name}.py" for name in ("checks", "file", "reader", "state", "writer")}}
 #: modules of the pure core: no sockets, no clock, no files
-PURE = {"alerts", "backoff", "backtest_report", "book", "calibration", "capture_lines", "decide", "decision",
-        "dispatch", "drift", "events", "exits", "explain", "explain_context", "explain_day", "explain_day_html",
-        "explain_text", "expressions", "faults", "feature_kernel", "feature_kernel_book", "feature_kernel_flow",
-        "feature_kernel_state", "feature_kernel_time", "feature_set", "features", "fitting", "fixed", "folds",
-        "journal_log", "labels", "layout", "ledger", "log_lines", "market", "matching", "orders", "outcomes", "player",
-        "positions", "queue_model", "reconciliation", "repeats", "risk", "scan", "signing", "sizing", "skew",
+PURE = {"alerts", "backoff", "backtest/report", "book", "calibration", "capture_lines", "decide", "decision",
+        "dispatch", "drift", "events", "exits", "explain/context", "explain/day", "explain/day_html", "explain/order",
+        "explain/text", "expressions", "faults", "features/choice", "features/kernel", "features/kernel_book",
+        "features/kernel_flow", "features/kernel_state", "features/kernel_time", "features/table", "fitting", "fixed",
+        "folds", "journal/log", "labels", "layout", "ledger", "log_lines", "market", "matching", "orders", "outcomes",
+        "player", "positions", "queue_model", "reconciliation", "repeats", "risk", "scan", "signing", "sizing", "skew",
         "synthetic", "tap_rates", "tap_records", "today", "watch/access", "watch/health", "wire"}
 #: declarations only: nothing that could be run
 UNTESTED = {"__init__.py", "events.py"}

@@ -10,7 +10,7 @@ from common.doctor import procfs
 from common.doctor.check import Check, Finding, error, note, ok, warning
 from common.doctor.patient import Patient
 from common.errors import AlphaError
-from common.feature_state import Checkpoints
+from common.features.state import Checkpoints
 from common.manifest import features_wanted
 from common.ring import Books, Rows
 from common.telemetry import Telemetry

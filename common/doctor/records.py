@@ -14,7 +14,7 @@ from common.doctor.patient import Patient
 from common.errors import AlphaError
 from common.gateways import is_live
 from common.journal import Reader, located
-from common.journal_log import lost_commits
+from common.journal.log import lost_commits
 from common.killswitch import Halt, Reduction
 
 _WHOLE = 64 * 2**20  # bytes of a journal up to which each row is examined here, which takes some 3 s

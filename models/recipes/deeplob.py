@@ -19,7 +19,7 @@ from onnx import ModelProto
 from torch import nn
 
 from common.errors import ContractError, ModelError
-from common.features import LEVELS_Z
+from common.features.table import LEVELS_Z
 from models.calibrate import Calibration
 from models.recipes import Effort, Rows
 

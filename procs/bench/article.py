@@ -30,7 +30,7 @@ from websockets.asyncio.client import connect
 
 from common import placement
 from common.config import Config, load
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.telemetry import Telemetry
 from procs.bench.bed import TIMER, Bed, attached, instance_of
 from procs.bench.model import describe, session

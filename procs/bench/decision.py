@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from common import explain_context, killswitch, layout
+from common import killswitch, layout
 from common.clock import SystemClock
 from common.config import Decision, Risk, load
+from common.explain import context as explain_context
 from common.fixed import SCALE
 from common.gateways import Ended, Event, Portfolio
 from common.journal import Journal

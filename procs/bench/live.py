@@ -17,7 +17,7 @@ from typing import Any, Callable
 import numpy as np
 
 from common.config import Placement
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from procs.bench.article import Article
 from procs.bench.bed import TIMER, Bed, cpu_s, latency_us, memory_mb, settled
 from procs.bench.floor import Floor

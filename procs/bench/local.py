@@ -21,9 +21,9 @@ from common import capture_lines, captures, venues
 from common.clock import ManualClock, SystemClock
 from common.collect import CHUNK
 from common.config import load
-from common.feature_rows import Features
-from common.feature_set import DEFAULT, FeatureSet
-from common.features import FEATURES
+from common.features.choice import DEFAULT, FeatureSet
+from common.features.rows import Features
+from common.features.table import FEATURES
 from common.market import Market
 from common.overview import Overview
 from common.ring import Books, Rows

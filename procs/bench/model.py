@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common import model as models
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.manifest import METADATA_KEY, Manifest
 
 _FLOAT, _IR, _OPSET = 1, 8, 17

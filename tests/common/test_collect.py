@@ -22,8 +22,8 @@ from common.collect import (
 )
 from common.dataset import Dataset
 from common.errors import ConfigError, ContractError
-from common.feature_rows import Features
-from common.feature_set import DEFAULT, FeatureSet
+from common.features.choice import DEFAULT, FeatureSet
+from common.features.rows import Features
 from common.labels import Horizon, Threshold
 from common.market import Market
 from common.player import Player

@@ -62,5 +62,6 @@ def test_the_cache_is_named_after_all_that_the_kernels_are_made_of():
 
 
 def test_loading_kernels_does_not_load_scipy():
-    program = "import sys; from common.feature_rows import warm_up; warm_up(); assert 'scipy.linalg' not in sys.modules"
+    program = ("import sys; from common.features.rows import warm_up; warm_up(); "
+               "assert 'scipy.linalg' not in sys.modules")
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).resolve().parents[2])

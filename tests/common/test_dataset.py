@@ -11,7 +11,7 @@ import pytest
 from common import dataset as module
 from common.dataset import Dataset
 from common.errors import ConfigError, ContractError, ResourceError
-from common.feature_set import FeatureSet
+from common.features.choice import FeatureSet
 from common.labels import Horizon
 
 S = 10**9

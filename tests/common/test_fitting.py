@@ -6,7 +6,7 @@ import pytest
 from common import fitting
 from common.collect import Collector, joined, sources, stream, timeline
 from common.errors import ConfigError
-from common.feature_set import FeatureSet
+from common.features.choice import FeatureSet
 from common.fitting import IMBALANCES, Seen, integrated_ofi, micro_price, vpin
 from common.layout import KIND_BOOK, KIND_TRADE
 

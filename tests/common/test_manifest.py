@@ -7,8 +7,8 @@ import pytest
 
 from common.config import Config, Feature, Inference
 from common.errors import ModelError
-from common.feature_set import DEFAULT, FeatureSet
-from common.features import FEATURES
+from common.features.choice import DEFAULT, FeatureSet
+from common.features.table import FEATURES
 from common.manifest import FILE_KEYS, Manifest, features_of, features_wanted, read
 from tests.onnx_made import make_model
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from common.errors import ModelError
-from common.feature_set import DEFAULT, FeatureSet
+from common.features.choice import DEFAULT, FeatureSet
 from common.manifest import METADATA_KEY, Manifest
 from common.model import CPU, Model
 from common.onnx_file import model_id

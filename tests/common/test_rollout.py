@@ -17,7 +17,7 @@ from common import deployment, shm
 from common.config import load
 from common.deployment import Pair
 from common.errors import InstanceError, ModelError
-from common.features import TABLE_HASH
+from common.features.table import TABLE_HASH
 from common.links import Network
 from common.model import Model
 from common.ring import Rows

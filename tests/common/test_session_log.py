@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from common import decision, layout
 from common.config import Config, Instrument, Market
 from common.errors import ConfigError, ResourceError
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.ring import Books, Rows
 from common.session_log import (
     FILE,

@@ -9,7 +9,7 @@ from common import deployment, succession
 from common.config import Config, Inference, Instance
 from common.deployment import Deployment, Pair, Ref
 from common.errors import LayoutError, ModelError
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.succession import FAILED, LIVE, READY, WAITING, Succession
 from tests.onnx_made import make_model
 from tests.waiting import until

@@ -3,7 +3,7 @@
 import numpy as np
 
 from common.dataset import Dataset
-from common.feature_set import DEFAULT, FeatureSet
+from common.features.choice import DEFAULT, FeatureSet
 from common.folds import edges
 from common.labels import THREE, TWO, Horizon, classify
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.synthetic import SyntheticMarket
 from models.data import Dataset, collect, moves, split, synthetic
 

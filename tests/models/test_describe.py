@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import models
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.model import Model
 from models import describe
 

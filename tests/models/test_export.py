@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.manifest import Manifest
 from common.model import Model
 from models.export import as_onnx, save

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import models
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.model import Model
 from models import recipe
 

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from common.dataset import Dataset
 from common.errors import ConfigError, ContractError, ModelError
-from common.feature_set import DEFAULT, FeatureSet
+from common.features.choice import DEFAULT, FeatureSet
 from common.folds import walk_forward
 from common.labels import Horizon
 from common.manifest import METADATA_KEY, Manifest

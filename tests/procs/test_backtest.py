@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common import captures
-from common.backtest_report import Symbol
+from common.backtest.report import Symbol
 from common.config import Config
 from common.journal import Journal
 from common.synthetic import SyntheticMarket

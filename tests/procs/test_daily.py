@@ -6,7 +6,9 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from common import backtest_html, backtest_plot, killswitch
+from common import killswitch
+from common.backtest import html as backtest_html
+from common.backtest import plot as backtest_plot
 from common.config import load
 from common.journal import Journal, located
 from common.telemetry import Telemetry

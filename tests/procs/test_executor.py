@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from common import decision, explain_context, killswitch, layout, shm
+from common import decision, killswitch, layout, shm
 from common.clock import ManualClock
 from common.config import Config, Decision, Inference, Instance, Market, Risk
 from common.config import Executor as ExecutorSettings
 from common.decide import ALL_REASONS, Rules
+from common.explain import context as explain_context
 from common.fixed import SCALE, text
 from common.gateways import Filled, Throttled, create
 from common.journal import Journal, Reader

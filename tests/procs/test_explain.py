@@ -8,11 +8,12 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from common import explain_context, killswitch, layout
+from common import killswitch, layout
 from common.clock import ManualClock
 from common.config import load, plain
 from common.decision import before
-from common.features import TABLE_HASH
+from common.explain import context as explain_context
+from common.features.table import TABLE_HASH
 from common.fixed import SCALE
 from common.gateways import create
 from common.journal import Journal, Reader, located
@@ -169,8 +170,8 @@ def test_the_rings_add_book_and_row_while_they_hold_them(file, written, instance
 
 def test_a_replay_compares_bits(file, recordings, tmp_path):
     from common import captures
-    from common.backtest import Chunks
-    from common.backtest_frames import Tape
+    from common.backtest.chunks import Chunks
+    from common.backtest.frames import Tape
     from procs.replay import configure
 
     path = str(recordings / "binance" / "usdm_btcusdt_20240718.gz")

@@ -12,9 +12,9 @@ from common.config import Config, Inference, Instance, Ring
 from common.config import Feature as Settings
 from common.deployment import Pair, Ref
 from common.errors import ResourceError
-from common.feature_rows import Features
-from common.feature_set import DEFAULT, FeatureSet
-from common.features import LEVELS_Z, TABLE_HASH
+from common.features.choice import DEFAULT, FeatureSet
+from common.features.rows import Features
+from common.features.table import LEVELS_Z, TABLE_HASH
 from common.links import LocalLink
 from common.manifest import features_wanted
 from common.ring import Books, Rows

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from common.features import FEATURES, GROUPS
+from common.features.table import FEATURES, GROUPS
 from procs.features import features
 
 

@@ -12,8 +12,8 @@ from common.clock import ManualClock
 from common.config import Config, Monitor
 from common.deployment import Pair, Ref
 from common.errors import ModelError
-from common.feature_rows import Features
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
+from common.features.rows import Features
 from common.links import LocalLink
 from common.model import Model
 from common.ring import Books, Rows

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from common.config import load
 from common.deployment import Pair, Ref, store
-from common.feature_set import FeatureSet
-from common.features import LEVELS_Z, TABLE_HASH
+from common.features.choice import FeatureSet
+from common.features.table import LEVELS_Z, TABLE_HASH
 from common.links import Network
 from common.manifest import Manifest
 from common.model import Model

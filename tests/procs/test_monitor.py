@@ -18,8 +18,8 @@ from common.config import Config, Inference, Instance
 from common.config import Monitor as Settings
 from common.drift import statistics
 from common.errors import LayoutError
-from common.feature_rows import Features
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
+from common.features.rows import Features
 from common.judged import model_text, read
 from common.layout import EVENT_NS
 from common.links import LocalLink

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common import shm
-from common.features import TABLE_HASH
+from common.features.table import TABLE_HASH
 from common.journal import Reader
 from common.links import Network
 from common.matching import Matching

@@ -11,8 +11,8 @@ import pytest
 from common import captures, decision
 from common.capture_lines import Connect, Disconnect, End, Header, Missed, State, encode, is_control, parse
 from common.config import Config
-from common.feature_set import DEFAULT
-from common.features import TABLE_HASH
+from common.features.choice import DEFAULT
+from common.features.table import TABLE_HASH
 from common.links import DECISIONS, FRAMES, Network
 from common.onnx_file import model_id
 from common.ring import Books, Rows

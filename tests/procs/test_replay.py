@@ -15,7 +15,7 @@ from common.config import Config, Decision, Executor
 from common.config import Market as MarketSettings
 from common.decide import Rules
 from common.errors import ConfigError
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.market import Market
 from common.ring import Books
 from common.synthetic import SyntheticMarket

@@ -35,9 +35,9 @@ from common.doctor.check import Check, Level, error, note, ok
 from common.doctor.patient import Patient
 from common.doctor.procfs import Listener, Mount, Process
 from common.errors import AlphaError, ConfigError, ModelError, ResourceError
-from common.feature_set import FeatureSet
-from common.feature_state import Checkpoints
-from common.features import TABLE_HASH
+from common.features.choice import FeatureSet
+from common.features.state import Checkpoints
+from common.features.table import TABLE_HASH
 from common.killswitch import Halt, Reduction
 from common.overview import StageState
 from common.ring import Books, Rows

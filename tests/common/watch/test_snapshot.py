@@ -9,7 +9,7 @@ import pytest
 
 from common import config as settings
 from common import killswitch, risk
-from common.explain import _in_units
+from common.explain.order import _in_units
 from common.fixed import SCALE
 from common.journal import Journal, Reader, located
 from common.orders import BUY, Order, State

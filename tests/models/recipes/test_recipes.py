@@ -8,9 +8,9 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from common import features
 from common.errors import ConfigError, ContractError, ModelError
-from common.feature_set import DEFAULT, FeatureSet
+from common.features import table as features
+from common.features.choice import DEFAULT, FeatureSet
 from common.manifest import Manifest
 from models import recipes
 from models.calibrate import Calibration, fit, softmax

@@ -14,7 +14,7 @@ from websockets.uri import parse_uri
 
 from common.clock import SystemClock
 from common.config import Config, Market, load
-from common.feature_set import DEFAULT
+from common.features.choice import DEFAULT
 from common.model import Model
 from common.shm import SHM_DIR, held
 from common.synthetic import SyntheticMarket
