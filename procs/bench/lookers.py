@@ -1,7 +1,7 @@
 """Who looks at the monitor: pages, without a browser or in one, and a scraper.
 
     python -m procs.bench.lookers PORT COUNT            WebSockets that take every snapshot and draw none
-    python -m procs.bench.lookers PORT COUNT CHROMIUM   tabs of this browser, headless, each of which draws
+    python -m procs.bench.lookers PORT COUNT CHROMIUM   tabs of this browser, headless; the one in front draws
 
 Says `{"looking": COUNT}` once each WebSocket has its first snapshot, or the browser has opened its tabs; at a line, or
 the end, of standard input what came meanwhile: `{"snapshots": ..., "bytes": ..., "scrapes": ...}`, the first two of

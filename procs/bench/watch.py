@@ -1,7 +1,7 @@
 """What it costs the pipeline that people look at it: latency with nobody, and with ten pages and a scraper.
 
 One start of the stages and of the monitor; rounds in turns, so that a machine that drifts drifts for both. Where
-$ALPHA_BENCH_BROWSER names a Chromium, the pages are tabs of it, and draw.
+$ALPHA_BENCH_BROWSER names a Chromium, the pages are tabs of it: the one in front draws, those behind rest.
 """
 
 import contextlib
@@ -93,8 +93,9 @@ def watch(run: Run) -> Part:
             part.figures[f"{key}_ratios"] = [round(ratio, 3) for ratio in ratios]
             part.goals.append(Goal(f"{key} with pages against nobody, median of rounds", float(np.median(ratios)), 1.05,
                                    " x"))
-    part.hides = ("what a browser takes that runs on the same machine and does not stand back: the pages here "
-                  f"{'draw' if browser else 'read and draw nothing'}; they and the monitor run when a core is idle")
+    pages = "of the tabs here one is in front" if browser else "the pages here read and draw nothing"
+    part.hides = (f"what a browser takes that runs on the same machine and does not stand back: {pages}; they and the "
+                  "monitor run when a core is idle")
     return part
 
 

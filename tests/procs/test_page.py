@@ -17,7 +17,7 @@ import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
 from common import killswitch, shm
-from tests.browser import TOKEN, chromium, live, missing, opened
+from tests.browser import LIMIT_MS, TOKEN, chromium, live, missing, opened
 from tests.browser import until as until_page
 from tests.pipeline import Pipeline, free_port
 from tests.waiting import until
@@ -123,6 +123,46 @@ def test_another_symbol_is_chosen_and_its_book_comes(page):
     until_page(page, "document.querySelector('.depth .symbol').textContent === 'ETH-USD'")
     until_page(page, "(() => { const one = document.getElementById('chart-depth').data?.[0];"
                      " return one && one.x.length > 3 && one.x[0] < 10000; })()")
+
+
+#: a tab to whose front another comes while its first snapshot is on the way
+_AWAY = """
+Object.defineProperty(document, "hidden", { get: () => window.away === true });
+const parse = JSON.parse;
+JSON.parse = (text) => {
+  const message = parse(text);
+  if (message.type === "snapshot" && window.away === undefined) {
+    window.away = true;
+    document.dispatchEvent(new Event("visibilitychange"));
+  }
+  return message;
+};
+"""
+
+
+def test_a_tab_in_the_background_rests_until_somebody_looks_at_it(browser, bench, page):
+    came, said = [], []
+
+    def listen(socket) -> None:
+        socket.on("framereceived", lambda text: came.append(json.loads(text)["type"]))
+        socket.on("framesent", lambda text: said.append(json.loads(text)["type"]))
+
+    def taken() -> int:
+        tab.wait_for_timeout(50)  # playwright tells of frames while it waits
+        return bench.pipeline.count("monitor", "page_snapshots")
+
+    tab = browser.new_context().new_page()
+    tab.set_default_timeout(LIMIT_MS)
+    tab.add_init_script(_AWAY)
+    tab.on("websocket", listen)
+    tab.goto(f"http://127.0.0.1:{bench.port}/")
+    until(lambda: taken() and said, 60, "a word of the tab")
+    then = taken()
+    until(lambda: taken() > then + 5, 60, "snapshots for the page that is looked at")
+    assert said == ["rest"] and came.count("snapshot") <= 2  # those that were on their way
+    tab.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    until(lambda: taken() and came.count("snapshot") > 5, 60, "snapshots for the tab")
+    tab.context.close()
 
 
 @pytest.mark.parametrize("scheme, size", [("light", (1280, 900)), ("dark", (390, 844)), ("light", (320, 640))])

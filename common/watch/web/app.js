@@ -73,22 +73,25 @@ function rows(parent, items, key, build, fill, empty) {
 const cells = (...kinds) => () => make("tr", "", ...kinds.map((kind) => make("td", kind)));
 
 const formats = new Map();
-function number(value, digits = 0, sign = false) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  const key = `${digits}${sign}`;
+/** To make a format takes longer than to use it a hundred times. */
+function formatted(value, least, most, sign = "auto") {
+  const key = `${least} ${most} ${sign}`;
   if (!formats.has(key)) {
     formats.set(key, new Intl.NumberFormat("en-US", {
-      minimumFractionDigits: digits, maximumFractionDigits: digits, signDisplay: sign ? "exceptZero" : "auto" }));
+      minimumFractionDigits: least, maximumFractionDigits: most, signDisplay: sign }));
   }
   return formats.get(key).format(value);
+}
+function number(value, digits = 0, sign = false) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  return formatted(value, digits, digits, sign ? "exceptZero" : "auto");
 }
 /** With as many decimals as it needs, at least two; `about`: no more than a price of that size is told from another by. */
 function price(value, about = false) {
   if (value === null || value === undefined) return "–";
-  const most = !about ? 8 : Math.abs(value) >= 100 ? 2 : Math.abs(value) >= 1 ? 4 : 8;
-  return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: most });
+  return formatted(value, 2, !about ? 8 : Math.abs(value) >= 100 ? 2 : Math.abs(value) >= 1 ? 4 : 8);
 }
-const quantity = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 8 });
+const quantity = (value) => formatted(value, 0, 8);
 const short = (value) => Math.abs(value) >= 100 ? number(value) : Math.abs(value) >= 1 ? number(value, 1)
   : value === 0 ? "0" : number(value, 3);
 const clock = (ns) => new Date(ns / 1e6).toTimeString().slice(0, 8);
@@ -425,7 +428,7 @@ function choose(symbol) {
 
 function markets(now) {
   if (!now.symbols.some((one) => one.name === state.chosen) && now.symbols.length) state.chosen = now.symbols[0].name;
-  if (state.watching !== state.chosen && state.chosen) {
+  if (state.watching !== state.chosen && state.chosen && !document.hidden) {
     state.watching = state.chosen;
     say({ type: "watch", symbol: state.chosen });
   }

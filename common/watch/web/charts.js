@@ -1,11 +1,12 @@
 // The charts, by plotly.js where the package is installed. Each is drawn when it is in sight and something in it is new,
-// no more often than it needs, so a browser has little to do.
+// no more often than it needs, and than the browser has time for: one may run on the machine that trades.
 
 const SHOWN_MS = 120_000; // of the series
 const GAP_MS = 5000; // between two points that are not joined
+const REST = 25; // times as long as a chart took to draw it rests: four charts take a sixth of a core at most
 
 export class Charts {
-  #document; #ready = false; #library = null; #colours = {}; #drawn = new Map(); #seen = new Set(); #asked = false;
+  #document; #ready = false; #library = null; #colours = {}; #due = new Map(); #seen = new Set(); #asked = false;
 
   constructor(document) {
     this.#document = document;
@@ -53,7 +54,7 @@ export class Charts {
     for (const name of ["text", "soft", "line", "blue", "blue-fill", "orange", "orange-fill", "card", "good", "idle-ground"]) {
       this.#colours[name] = style.getPropertyValue(`--${name}`).trim();
     }
-    this.#drawn.clear();
+    this.#due.clear();
   }
 
   show(now, chosen, series, { profit, orders, fills }) {
@@ -68,11 +69,11 @@ export class Charts {
 
   #draw(id, every, figure) {
     const node = this.#document.getElementById(id), when = performance.now();
-    if (!this.#seen.has(id) || when - (this.#drawn.get(id) ?? -Infinity) < every) return;
+    if (!this.#seen.has(id) || when < (this.#due.get(id) ?? -Infinity)) return;
     const found = figure();
     if (!found) return;
-    this.#drawn.set(id, when);
     this.#library.react(node, found.data, this.#layout(found.layout), { displayModeBar: false, staticPlot: false, responsive: false, scrollZoom: false, doubleClick: false });
+    this.#due.set(id, when + Math.max(every, REST * (performance.now() - when)));
   }
 
   #resize() {
