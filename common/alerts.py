@@ -214,7 +214,7 @@ def limits(seen: Seen, settings: Settings) -> Iterator[Finding]:
             continue
         yield Finding("limit-near", f"{name} {limit['symbol']}".strip(),
                       CRITICAL if share >= (_EXCEEDED if touched else 1) else WARNING,
-                      f"the {_NEAR[name]} is {share:.0%} of its limit", limit["value"], limit["limit"],
+                      f"the {_NEAR[name]} is {int(100 * share + 1e-9)}% of its limit", limit["value"], limit["limit"],
                       f"alpha position; risk.{name}", hold_s=_TOUCHED_S if touched else settings.for_s,
                       lingers=share < near)
 

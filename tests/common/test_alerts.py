@@ -130,6 +130,12 @@ def test_a_strategy_that_uses_its_room_is_not_told_of_every_time_it_touches_a_li
         assert [one.hold_s for one in found({"limits": [near(name, 1.0)]})] == [hold_s]
 
 
+@pytest.mark.parametrize("share, told", [(0.9, "90%"), (0.998, "99%"), (1.0, "100%"), (1.29, "129%")])
+def test_a_limit_that_is_not_reached_is_not_told_as_100_percent(share, told):
+    [one] = found({"limits": [near("max_drawdown", share)]})
+    assert one.what.endswith(f"is {told} of its limit")
+
+
 def test_a_limit_that_has_been_told_is_over_only_once_it_is_well_below():
     def step(at_s: float, share: float) -> tuple[float, list[Finding]]:
         return at_s, found({"limits": [near("max_position_notional", share)]})
