@@ -16,7 +16,7 @@ from procs import daily as module
 from procs.daily import daily
 from procs.executor import COUNTERS, TIMERS
 from tests import explained
-from tests.common import test_backtest_html, test_backtest_plot
+from tests.common.backtest import test_html, test_plot
 
 DAY = "2024-07-18"
 
@@ -90,8 +90,8 @@ def test_reports_in_a_browser_are_legible_to_all_and_fit_a_phone(file, tmp_path)
     api, axe = pytest.importorskip("playwright.sync_api"), pytest.importorskip("axe_playwright_python.sync_playwright")
     chromium = shutil.which("chromium") or pytest.skip("there is no Chromium here")
     assert run(file, DAY, "--out", str(tmp_path / "day.html")).exit_code == 0
-    fills = test_backtest_html.tree(test_backtest_plot.FILLS)
-    _, curves = test_backtest_plot.run(test_backtest_plot.FILLS)
+    fills = test_html.tree(test_plot.FILLS)
+    _, curves = test_plot.run(test_plot.FILLS)
     (tmp_path / "backtest.html").write_text(backtest_html.page(fills, backtest_plot.pictures(fills, curves)))
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=[

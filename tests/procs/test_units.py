@@ -91,12 +91,19 @@ def test_a_real_systemd_starts_watches_restarts_and_stops_a_pipeline(instance, t
     except OSError as error:
         pytest.skip(str(error))
     target, feature = f"alpha-{instance}.target", f"alpha-{instance}-feature.service"
+
+    def said(what: str) -> str:
+        logs = [path.read_text()[-3000:] for path in (ended, run_dir / "log") if path.exists()]
+        return f"{what}: {manager.said()} {' '.join(logs)}"
+
+    overview = Overview(instance)
     try:
         manager.systemctl("start", "--no-block", target)
-        until(lambda: manager.show(target, "ActiveState") == "active", 90, f"the target active: {manager.said()}")
-        overview = Overview(instance)
+        until(lambda: manager.show(target, "ActiveState") == "active", 90, lambda: said("the target active"))
         stages = "exchange", "ingest", "feature", "inference-0", "executor"
-        until(lambda: overview.refresh() or all(map(overview.ready, stages)), 60, f"all ready: {manager.said()}")
+        # Their own word: their process ids are, out here, those of other processes or of none.
+        until(lambda: overview.refresh() or all(overview.get(stage, "ready") for stage in stages), 60,
+              lambda: said("all ready"))
         assert manager.show(feature, "StatusText") == "ready"
         until(lambda: overview.get("executor", "decisions"), 30, "a decision")
         # Under all of that hardening: rings in /dev/shm, machine code, sockets, and cores kept awake where they may be.
