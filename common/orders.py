@@ -71,8 +71,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     _S.SENT: frozenset({*_LIVE, *_ENDS, _S.REJECTED, _S.UNKNOWN}),
     _S.ACKNOWLEDGED: frozenset({_S.PARTLY_FILLED, *_ENDS, _S.CANCELLING, _S.REJECTED, _S.UNKNOWN}),
     _S.PARTLY_FILLED: frozenset({_S.PARTLY_FILLED, *_ENDS, _S.CANCELLING, _S.UNKNOWN}),
-    # A fill or a refused cancel may cross the request: the order is then alive again, or at its end.
-    _S.CANCELLING: frozenset({*_LIVE, *_ENDS, _S.CANCELLING, _S.UNKNOWN}),
+    # A fill or a refused cancel may cross the request: the order is then alive again, or at its end; and the venue may
+    # refuse what it had accepted, as it may while nothing is asked of it.
+    _S.CANCELLING: frozenset({*_LIVE, *_ENDS, _S.CANCELLING, _S.REJECTED, _S.UNKNOWN}),
     _S.UNKNOWN: frozenset({*_LIVE, *_ENDS, _S.REJECTED}),
     _S.FILLED: frozenset(),
     _S.CANCELLED: frozenset(),

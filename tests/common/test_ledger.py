@@ -67,6 +67,15 @@ def test_rejections_are_counted_until_the_venue_takes_an_order(ledger):
     assert standing.rejects == 0
 
 
+def test_an_order_that_is_being_cancelled_may_turn_out_to_be_rejected(ledger):
+    """As a flatten after a start may find it: what was asked about is there, is to be cancelled, and was refused."""
+    working = out(ledger)
+    ledger.acked(working, acked(), 10, 0)
+    ledger.cancelling(working, 20, 0)
+    ledger.ended(working, Ended("o-1", State.REJECTED, 0, "no"), 0)
+    assert working.state is State.REJECTED and not ledger.orders
+
+
 @pytest.mark.parametrize("side", [BUY, SELL])
 def test_a_fill_worse_than_the_limit_is_booked_and_told_in_words(ledger, side):
     working = out(ledger, side=side)
