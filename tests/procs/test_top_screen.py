@@ -179,11 +179,15 @@ def test_flatten_once_confirmed_leaves_every_position(drive):
         await pilot.press("y")
         await until(pilot, lambda: killswitch.reduction(folder))
         assert killswitch.reduction(folder).flatten and killswitch.state(folder) is None
-        executor.set("heartbeat_ns", time.monotonic_ns())
         executor.set("reducing", FLATTENING)
         executor.tell({"state": "FLATTENING", "why": "by hand, in alpha top (by quant)"})
-        app.look()
-        assert "FLATTENING  by hand, in alpha top" in shown(app)
+
+        def told() -> bool:
+            executor.set("heartbeat_ns", time.monotonic_ns())  # a machine that stalls lets it fall silent meanwhile
+            app.look()
+            return "FLATTENING  by hand, in alpha top" in shown(app)
+
+        await until(pilot, told)
 
     drive(steps)
 
