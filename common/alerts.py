@@ -10,6 +10,7 @@ is not claimed to be firing before it was found in this one; it is told as resol
 To add a rule, write it here: it is asked because it is listed.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -205,6 +206,12 @@ def journal(seen: Seen, settings: Settings) -> Iterator[Finding]:
                       seen.journal_failures, 0, "is the disk full? alpha logs executor monitor --level error")
 
 
+def percent(share: float) -> int:
+    """In whole percent, downwards: what is not reached is never told as 100. 0.29 is 29, although as a double it is
+    less."""
+    return math.floor(100 * share + 1e-9)
+
+
 @_rule
 def limits(seen: Seen, settings: Settings) -> Iterator[Finding]:
     for limit in seen.snapshot["limits"]:
@@ -214,7 +221,7 @@ def limits(seen: Seen, settings: Settings) -> Iterator[Finding]:
             continue
         yield Finding("limit-near", f"{name} {limit['symbol']}".strip(),
                       CRITICAL if share >= (_EXCEEDED if touched else 1) else WARNING,
-                      f"the {_NEAR[name]} is {int(100 * share + 1e-9)}% of its limit", limit["value"], limit["limit"],
+                      f"the {_NEAR[name]} is {percent(share)}% of its limit", limit["value"], limit["limit"],
                       f"alpha position; risk.{name}", hold_s=_TOUCHED_S if touched else settings.for_s,
                       lingers=share < near)
 

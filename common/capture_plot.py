@@ -12,7 +12,6 @@ Needs matplotlib, the extra `plot`; nothing else here does, and nothing imports 
 """
 
 import math
-from datetime import UTC
 from os import PathLike, fspath
 from typing import Any, Iterator
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from common.errors import ConfigError
 from common.events import Trade
+from common.figures import utc_axis
 from common.fixed import SCALE
 from common.instant import to_the_second
 from common.market import State
@@ -329,13 +329,8 @@ def _gaps(series: Series) -> list[int]:
 
 
 def _time(axes: Any, series: Series) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(tz=UTC, minticks=5, maxticks=16)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
-    axes.set_xlim(*_times((series.first_ns, max(series.last_ns, series.first_ns + 1_000_000))))
-    axes.set_xlabel("time of receipt, UTC")
+    first, last = _times((series.first_ns, max(series.last_ns, series.first_ns + 1_000_000)))
+    utc_axis(axes, first, last, "time of receipt, UTC", (5, 16))
 
 
 def _legend(axes: Any, series: Series) -> None:

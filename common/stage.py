@@ -60,9 +60,7 @@ def run(name: str, config: Config, build: Callable[[Network, Telemetry], Stage],
     gc.disable()  # until all is loaded: `freeze_collector` has the word then
     log.start(name, config)
     say = logging.getLogger(name)
-    stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, frame: stopping.append(received))
+    stopping = hear_signals()
     os.umask(0o077)
     own_folder(config.run_dir)
     if supervised:  # supervisord makes the log files, and sets no umask of its own in the foreground
@@ -168,6 +166,14 @@ def own_folder(folder: Path) -> None:
     except OSError as error:
         raise ResourceError("a folder cannot be made", where=f"{error.filename or folder}: {error.strerror}",
                             remedy="set instance.state_dir and instance.run_dir to folders of your own") from None
+
+
+def hear_signals() -> list[int]:
+    """A list to which each SIGTERM and SIGINT adds itself from now on, before anything is made that must be let go."""
+    heard: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: heard.append(received))
+    return heard
 
 
 def begin_supervised() -> bool:

@@ -34,7 +34,7 @@ from common.loopback.record import FaultLog
 from common.loopback.vectrade import Synthetic
 from common.loopback.venue import Played
 from common.notify import Notifier
-from common.stage import begin_supervised, exit_on_error, own_folder
+from common.stage import begin_supervised, exit_on_error, hear_signals, own_folder
 from common.telemetry import Telemetry
 from common.venues import create
 
@@ -204,9 +204,7 @@ def exchange(path: str | None, recordings: tuple[str, ...], repeat: int, disturb
 def run(config: Config, disturb: tuple[str, ...] = (), repeat: int = 1) -> None:
     """The exchange as this process, until SIGTERM or SIGINT; `disturb` and `repeat` as of `serve`."""
     supervised = begin_supervised()
-    stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has them: what is made by then is to be let go of
-        signal.signal(number, lambda received, frame: stopping.append(received))
+    stopping = hear_signals()  # until the loop has them
     log.start("exchange", config)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     os.umask(0o077)

@@ -11,7 +11,8 @@ MODULES = sorted(path for folder in ("common", "procs", "models") for path in (R
 STAGES = {"exchange", "ingest", "feature", "inference", "executor", "monitor"}
 #: a library that talks to the outside, and the only modules that may import it
 OWNERS = {"zmq": {"common/links.py"}, "multiprocessing": {"common/shm.py"}, "onnxruntime": {"common/model.py"},
-          "matplotlib": {"common/capture_plot.py", "common/backtest/plot.py", "common/explain/plot.py"},
+          "matplotlib": {"common/capture_plot.py", "common/backtest/plot.py", "common/explain/plot.py",
+                         "common/figures.py"},
           "sqlite3": {f"common/journal/{name}.py" for name in ("checks", "file", "reader", "state", "writer")}}
 #: modules of the pure core: no sockets, no clock, no files
 PURE = {"alerts", "backoff", "backtest/report", "book", "calibration", "capture_lines", "decide", "decision",

@@ -3,19 +3,15 @@
 Needs matplotlib, the extra `plot`, and imports it only when a picture is drawn.
 """
 
-import io
-from collections.abc import Callable, Mapping
-from datetime import UTC
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from common.backtest.report import Curves
 from common.errors import ConfigError
+from common.figures import GAIN, LOSS, NET, PALE, SOFT, SYMBOLS, money, svg, utc_axis
 
-_INK, _SOFT, _GRID = "#1f2733", "#6b7686", "#e6e9ee"
-_NET, _GROSS, _LOSS, _GAIN = "#1f5fbf", "#9db7dd", "#d6404e", "#1a9850"
-_SYMBOLS = ("#1f5fbf", "#e0862b", "#1a9850", "#8e5bc0", "#d6404e", "#4a9aa5", "#9a7b4f", "#c25591")
 _POINTS = 1500  #: of a curve that are drawn
 
 
@@ -32,54 +28,33 @@ def pictures(tree: Mapping[str, Any], curves: Curves) -> dict[str, str]:
     """Name -> SVG, of every picture there is something to draw for."""
     names = list(tree["symbols"])
     found = {
-        "equity": _figure((11, 4.6), lambda figure: _equity(figure, curves), "equity"),
-        "positions": _figure((11, 2.3), lambda figure: _positions(figure, curves, names), "positions"),
-        "equity-narrow": _figure((5.0, 4.4), lambda figure: _equity(figure, curves), "equity-narrow"),
-        "positions-narrow": _figure((5.0, 3.0), lambda figure: _positions(figure, curves, names, below=True),
+        "equity": svg((11, 4.6), lambda figure: _equity(figure, curves), "equity"),
+        "positions": svg((11, 2.3), lambda figure: _positions(figure, curves, names), "positions"),
+        "equity-narrow": svg((5.0, 4.4), lambda figure: _equity(figure, curves), "equity-narrow"),
+        "positions-narrow": svg((5.0, 3.0), lambda figure: _positions(figure, curves, names, below=True),
                                     "positions-narrow"),
-        "costs": _figure((5.3, 3.1), lambda figure: _costs(figure, tree["costs"]), "costs"),
-        "markout": _figure((5.3, 3.1), lambda figure: _markout(figure, tree["fills"]), "markout"),
-        "calibration": _figure((5.3, 3.6), lambda figure: _calibration(figure, tree["calibration"]), "calibration"),
-        "decisions": _figure((5.3, 3.6), lambda figure: _decisions(figure, tree), "decisions"),
+        "costs": svg((5.3, 3.1), lambda figure: _costs(figure, tree["costs"]), "costs"),
+        "markout": svg((5.3, 3.1), lambda figure: _markout(figure, tree["fills"]), "markout"),
+        "calibration": svg((5.3, 3.6), lambda figure: _calibration(figure, tree["calibration"]), "calibration"),
+        "decisions": svg((5.3, 3.6), lambda figure: _decisions(figure, tree), "decisions"),
     }
     return found
-
-
-def _figure(size: tuple[float, float], draw: Callable[[Any], None], salt: str) -> str:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    style = {"svg.hashsalt": salt, "svg.fonttype": "none", "font.family": "sans-serif",
-             "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"], "font.size": 9.5, "text.color": _INK,
-             "axes.edgecolor": _GRID, "axes.labelcolor": _SOFT, "axes.titlecolor": _INK, "axes.titlesize": 10.5,
-             "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True, "axes.axisbelow": True,
-             "axes.spines.top": False, "axes.spines.right": False, "grid.color": _GRID, "grid.linewidth": 0.8,
-             "xtick.color": _SOFT, "ytick.color": _SOFT, "legend.frameon": False, "legend.fontsize": 9}
-    with rc_context(style):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg"):]
 
 
 def _equity(figure: Any, curves: Curves) -> None:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     times, thin = _times(curves.times), _thin(len(curves.times))
-    above.plot(times[thin], curves.gross[thin], color=_GROSS, linewidth=1.2, label="before fees")
-    above.plot(times[thin], curves.equity[thin], color=_NET, linewidth=1.6, label="net")
-    above.axhline(0, color=_SOFT, linewidth=0.8)
+    above.plot(times[thin], curves.gross[thin], color=PALE, linewidth=1.2, label="before fees")
+    above.plot(times[thin], curves.equity[thin], color=NET, linewidth=1.6, label="net")
+    above.axhline(0, color=SOFT, linewidth=0.8)
     above.set_title("Equity, quote currency")
     above.legend(loc="best", ncols=2)
-    below.fill_between(times[thin], curves.drawdown[thin], 0, color=_LOSS, alpha=0.25, linewidth=0)
-    below.plot(times[thin], curves.drawdown[thin], color=_LOSS, linewidth=1)
+    below.fill_between(times[thin], curves.drawdown[thin], 0, color=LOSS, alpha=0.25, linewidth=0)
+    below.plot(times[thin], curves.drawdown[thin], color=LOSS, linewidth=1)
     below.set_title("Drawdown")
     _clock(below, times)
-    _money(above.yaxis)
-    _money(below.yaxis)
+    money(above.yaxis)
+    money(below.yaxis)
 
 
 def _positions(figure: Any, curves: Curves, names: list[str], below: bool = False) -> None:
@@ -87,15 +62,15 @@ def _positions(figure: Any, curves: Curves, names: list[str], below: bool = Fals
     axes = figure.subplots()
     times, thin = _times(curves.times), _thin(len(curves.times))
     for i, name in enumerate(names):
-        axes.plot(times[thin], curves.positions[i][thin], color=_SYMBOLS[i % len(_SYMBOLS)], linewidth=1.2, label=name)
-    axes.axhline(0, color=_SOFT, linewidth=0.8)
+        axes.plot(times[thin], curves.positions[i][thin], color=SYMBOLS[i % len(SYMBOLS)], linewidth=1.2, label=name)
+    axes.axhline(0, color=SOFT, linewidth=0.8)
     axes.set_title("Value held, quote currency")
     if below:
         figure.legend(loc="outside lower left", ncols=3)
     else:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _clock(axes, times)
-    _money(axes.yaxis)
+    money(axes.yaxis)
 
 
 def _costs(figure: Any, costs: Mapping[str, Any]) -> None:
@@ -105,29 +80,29 @@ def _costs(figure: Any, costs: Mapping[str, Any]) -> None:
              ("fees", -costs["fees"])]
     level = 0.0
     for i, (_, step) in enumerate(steps):
-        axes.bar(i, step, bottom=level, width=0.6, color=_GAIN if step > 0 else _LOSS)
-        axes.plot([i - 0.3, i + 1.3], [level + step] * 2, color=_SOFT, linewidth=0.7)
+        axes.bar(i, step, bottom=level, width=0.6, color=GAIN if step > 0 else LOSS)
+        axes.plot([i - 0.3, i + 1.3], [level + step] * 2, color=SOFT, linewidth=0.7)
         level += step
-    axes.bar(len(steps), level, width=0.6, color=_NET)
+    axes.bar(len(steps), level, width=0.6, color=NET)
     axes.use_sticky_edges = False
     axes.margins(y=0.08)
-    axes.axhline(0, color=_SOFT, linewidth=0.8)
+    axes.axhline(0, color=SOFT, linewidth=0.8)
     axes.set_xticks(range(len(steps) + 1), [*(name for name, _ in steps), "net"])
     axes.grid(axis="x", visible=False)
     axes.set_title("Where the profit goes, quote currency")
-    _money(axes.yaxis)
+    money(axes.yaxis)
 
 
 def _markout(figure: Any, fills: Mapping[str, Any]) -> None:
     axes = figure.subplots()
     points = [(float(tau), told) for tau, told in fills["markout_bps"].items() if told["count"]]
-    axes.axhline(0, color=_SOFT, linewidth=0.8)
+    axes.axhline(0, color=SOFT, linewidth=0.8)
     if fills["fee_bps"]:
-        axes.axhline(fills["fee_bps"], color=_LOSS, linewidth=1, linestyle="--", label="fee to earn back")
+        axes.axhline(fills["fee_bps"], color=LOSS, linewidth=1, linestyle="--", label="fee to earn back")
     places = range(len(points))
-    axes.plot(places, [told["mean"] for _, told in points], color=_NET, marker="o", markersize=4, linewidth=1.6,
+    axes.plot(places, [told["mean"] for _, told in points], color=NET, marker="o", markersize=4, linewidth=1.6,
               label="mean, by value")
-    axes.plot(places, [told["median"] for _, told in points], color=_GROSS, marker="o", markersize=3, linewidth=1.2,
+    axes.plot(places, [told["median"] for _, told in points], color=PALE, marker="o", markersize=3, linewidth=1.2,
               label="median")
     axes.set_xticks(places, [f"{tau:g}" for tau, _ in points])
     axes.set_xlabel("seconds after the fill")
@@ -137,12 +112,12 @@ def _markout(figure: Any, fills: Mapping[str, Any]) -> None:
 
 def _calibration(figure: Any, calibration: Mapping[str, Any]) -> None:
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=0.9, linestyle="--", label="perfect")
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, linestyle="--", label="perfect")
     for i, (name, told) in enumerate(calibration.items()):
         if not told["bins"]:
             continue
         said, happened, rows = (np.array(column, float) for column in zip(*told["bins"]))
-        colour = _SYMBOLS[i % len(_SYMBOLS)]
+        colour = SYMBOLS[i % len(SYMBOLS)]
         axes.plot(said, happened, color=colour, linewidth=1.2, label=name)
         axes.scatter(said, happened, s=8 + 90 * rows / rows.max(), color=colour, alpha=0.55, linewidths=0)
     axes.set_xlim(0, 1)
@@ -158,15 +133,15 @@ def _decisions(figure: Any, tree: Mapping[str, Any]) -> None:
     counts = {"ORDER": tree["trading"]["orders"], **tree["decisions"]["refusals"]}
     shown = sorted(counts.items(), key=lambda item: (item[1], item[0]))[-12:]
     axes.barh(range(len(shown)), [count for _, count in shown], height=0.62,
-              color=[_NET if name == "ORDER" else _GROSS for name, _ in shown])
+              color=[NET if name == "ORDER" else PALE for name, _ in shown])
     for i, (_, count) in enumerate(shown):
-        axes.annotate(f" {count:,}", (count, i), va="center", color=_SOFT, fontsize=8.5)
+        axes.annotate(f" {count:,}", (count, i), va="center", color=SOFT, fontsize=8.5)
     axes.set_yticks(range(len(shown)), [name.lower().replace("_", " ") for name, _ in shown])
     axes.margins(x=0.16)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(_few())
     axes.set_title("What became of the decisions")
-    _money(axes.xaxis)
+    money(axes.xaxis)
 
 
 def _times(times: np.ndarray) -> np.ndarray:
@@ -180,19 +155,7 @@ def _thin(count: int) -> np.ndarray:
 
 
 def _clock(axes: Any, times: np.ndarray) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(tz=UTC, minticks=4, maxticks=10)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
-    axes.set_xlim(times[0], max(times[-1], times[0] + 1e-9))
-    axes.set_xlabel("time of receipt, UTC")
-
-
-def _money(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace("-", "\u2212")))
+    utc_axis(axes, times[0], max(times[-1], times[0] + 1e-9), "time of receipt, UTC", (4, 10))
 
 
 def _few() -> Any:

@@ -3,10 +3,7 @@
 Needs matplotlib, the extra `plot`, and imports it only when a picture is drawn.
 """
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from datetime import UTC
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from textwrap import fill
 from typing import Any
@@ -16,18 +13,10 @@ import numpy as np
 from common.capture_plot import check  # of the ending, and that there is something to draw with
 from common.errors import ConfigError
 from common.explain.order import CLOCK_ASKED, PASSED, REFUSED
+from common.figures import GAIN, INK, LOSS, METADATA, NET, PALE, SOFT, SYMBOLS, money, styled, svg, utc_axis
 from common.instant import utc
 
 __all__ = ["check", "draw", "pictures"]
-_INK, _SOFT, _GRID = "#1f2733", "#6b7686", "#e6e9ee"
-_NET, _PALE, _LOSS, _GAIN = "#1f5fbf", "#9db7dd", "#d6404e", "#1a9850"
-_SYMBOLS = ("#1f5fbf", "#e0862b", "#1a9850", "#8e5bc0", "#d6404e", "#4a9aa5", "#9a7b4f", "#c25591")
-_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"],
-          "font.size": 9.5, "text.color": _INK, "axes.edgecolor": _GRID, "axes.labelcolor": _SOFT,
-          "axes.titlecolor": _INK, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-          "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
-          "grid.color": _GRID, "grid.linewidth": 0.8, "xtick.color": _SOFT, "ytick.color": _SOFT,
-          "legend.frameon": False, "legend.fontsize": 9}
 _MULTIPLES = ("price_in_ticks",)  # checks whose limit is a step, of which nothing is taken up
 _LEAST = 0.004  # of an axis that a bar takes at least, so that it is seen
 
@@ -41,7 +30,7 @@ def draw(tree: Mapping[str, Any], path: str | PathLike) -> None:
     check(path)
     from matplotlib.figure import Figure
 
-    with _style("explain"):
+    with styled("explain"):
         figure = Figure(figsize=(13, 9), dpi=110, layout="constrained")
         grid = figure.add_gridspec(3, 2, height_ratios=(3, 2.4, 3), width_ratios=(1, 1))
         _book(figure.add_subplot(grid[0, 0]), tree)
@@ -57,7 +46,7 @@ def draw(tree: Mapping[str, Any], path: str | PathLike) -> None:
                         f"{order['filled']} filled\n{order['client_id']}, {utc(order['created_ns'])}", fontsize=12,
                         x=0.01, ha="left", linespacing=1.5)
         try:
-            figure.savefig(fspath(path), **({"metadata": {"Date": None, "Creator": None}}
+            figure.savefig(fspath(path), **({"metadata": METADATA}
                                             if fspath(path).endswith(".svg") else {}))
         except OSError as error:
             raise ConfigError("cannot write the picture", where=f"{fspath(path)}: {error.strerror}") from None
@@ -73,13 +62,13 @@ def _book(axes: Any, tree: Mapping[str, Any]) -> None:
     sides = levels or {"bids": [(market["bid"], market["bid_qty"])], "asks": [(market["ask"], market["ask_qty"])]}
     prices = [float(price) for side in sides.values() for price, _ in side]
     height = min(np.diff(np.unique(prices)), default=prices[0] * 1e-5 or 1.0) * 0.6
-    for side, colour in (("bids", _GAIN), ("asks", _LOSS)):
+    for side, colour in (("bids", GAIN), ("asks", LOSS)):
         axes.barh([float(price) for price, _ in sides[side]], [float(qty) for _, qty in sides[side]], height=height,
                   color=colour, alpha=0.55, label=side)
-    axes.axhline(float(order["price"]), color=_NET, linewidth=1.2, label=f"{order['side']} limit")
+    axes.axhline(float(order["price"]), color=NET, linewidth=1.2, label=f"{order['side']} limit")
     if tree["fills"]:
         axes.scatter([float(fill["qty"]) for fill in tree["fills"]], [float(fill["price"]) for fill in tree["fills"]],
-                     color=_INK, s=18, zorder=3, label="fills")
+                     color=INK, s=18, zorder=3, label="fills")
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.set_xlabel("quantity")
     axes.legend(loc="best")
@@ -111,7 +100,7 @@ def _waterfall(axes: Any, steps: Sequence[Mapping[str, Any]], title: str, unit: 
     end = max(step["at_ns"] + step["ns"] - start for step in steps) / unit or 1.0
     for i, step in enumerate(steps):
         begin, length = (step["at_ns"] - start) / unit, step["ns"] / unit
-        axes.barh(i, max(length, end * _LEAST), left=begin, height=0.6, color=_NET if i % 2 else _PALE)
+        axes.barh(i, max(length, end * _LEAST), left=begin, height=0.6, color=NET if i % 2 else PALE)
         axes.annotate(f"{length:,.3g}", (begin + max(length, end * _LEAST), i), xytext=(4, 0), va="center",
                       textcoords="offset points", fontsize=8.5)
     axes.set_yticks(range(len(steps)), [step["stage"] for step in steps])
@@ -131,10 +120,10 @@ def _checks(axes: Any, checks: Sequence[Mapping[str, Any]]) -> None:
         axes.set_axis_off()
         return
     for i, (told, share) in enumerate(rows):
-        axes.barh(i, max(min(share, 1.25), _LEAST), height=0.6, color=_LOSS if told["verdict"] == REFUSED else _PALE)
+        axes.barh(i, max(min(share, 1.25), _LEAST), height=0.6, color=LOSS if told["verdict"] == REFUSED else PALE)
         axes.annotate(_words(told), (min(share, 1.25), i), xytext=(4, 0),
                       va="center", textcoords="offset points", fontsize=8.5)
-    axes.axvline(1, color=_LOSS, linewidth=1, linestyle="--")
+    axes.axvline(1, color=LOSS, linewidth=1, linestyle="--")
     axes.set_yticks(range(len(rows)), [f"{told['check']}  ({told['key']})" for told, _ in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.5)
@@ -173,28 +162,28 @@ def pictures(tree: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     if tree["fills"]["count"]:
         for name, size in (("profit", (11, 3.4)), ("profit-narrow", (5.0, 3.4))):
-            found[name] = _figure(size, lambda figure: _profit(figure, tree), name)
+            found[name] = svg(size, lambda figure: _profit(figure, tree), name)
     if any(point["held"] for point in tree["curve"]):
         for name, size in (("positions", (11, 2.8)), ("positions-narrow", (5.0, 3.4))):
-            found[name] = _figure(size, lambda figure: _positions(figure, tree), name)
+            found[name] = svg(size, lambda figure: _positions(figure, tree), name)
     if any(told["count"] for told in tree["latency_us"].values()):
-        found["latency"] = _figure((5.3, 3.4), lambda figure: _latency(figure, tree), "latency")
+        found["latency"] = svg((5.3, 3.4), lambda figure: _latency(figure, tree), "latency")
     if tree["refusals"]:
-        found["refusals"] = _figure((5.3, 3.1), lambda figure: _refusals(figure, tree), "refusals")
+        found["refusals"] = svg((5.3, 3.1), lambda figure: _refusals(figure, tree), "refusals")
     return found
 
 
 def _profit(figure: Any, tree: Mapping[str, Any]) -> None:
     axes = figure.subplots()
     times, points = _drawn(tree)
-    for name, colour, width in (("realised", _PALE, 1.2), ("net", _NET, 1.6)):
+    for name, colour, width in (("realised", PALE, 1.2), ("net", NET, 1.6)):
         axes.step(times, [float(point[name]) for point in points], where="post", color=colour, linewidth=width,
                   label="realised" if name == "realised" else "realised less fees")
-    axes.axhline(0, color=_SOFT, linewidth=0.8)
+    axes.axhline(0, color=SOFT, linewidth=0.8)
     axes.set_title("Profit since the day began, quote currency")
     figure.legend(loc="outside lower left", ncols=2)
-    _money(axes.yaxis)
-    _clock(axes, times)
+    money(axes.yaxis)
+    utc_axis(axes, times[0], times[-1], "time, UTC", (3, 8))
 
 
 def _positions(figure: Any, tree: Mapping[str, Any]) -> None:
@@ -202,12 +191,12 @@ def _positions(figure: Any, tree: Mapping[str, Any]) -> None:
     times, points = _drawn(tree)
     for i, name in enumerate(tree["symbols"]):
         axes.step(times, [float(point["held"].get(name, 0)) for point in points], where="post",
-                  color=_SYMBOLS[i % len(_SYMBOLS)], linewidth=1.2, label=name)
-    axes.axhline(0, color=_SOFT, linewidth=0.8)
+                  color=SYMBOLS[i % len(SYMBOLS)], linewidth=1.2, label=name)
+    axes.axhline(0, color=SOFT, linewidth=0.8)
     axes.set_title("Held at cost, quote currency")
     figure.legend(loc="outside lower left", ncols=4)
-    _money(axes.yaxis)
-    _clock(axes, times)
+    money(axes.yaxis)
+    utc_axis(axes, times[0], times[-1], "time, UTC", (3, 8))
 
 
 def _drawn(tree: Mapping[str, Any]) -> tuple[np.ndarray, list[Mapping[str, Any]]]:
@@ -225,8 +214,8 @@ def _latency(figure: Any, tree: Mapping[str, Any]) -> None:
 
     axes = figure.subplots()
     told = [(name, values) for name, values in tree["latency_us"].items() if values["count"]]
-    axes.barh(range(len(told)), [values["p99"] for _, values in told], height=0.62, color=_PALE, label="p99")
-    axes.barh(range(len(told)), [values["p50"] for _, values in told], height=0.34, color=_NET, label="p50")
+    axes.barh(range(len(told)), [values["p99"] for _, values in told], height=0.62, color=PALE, label="p99")
+    axes.barh(range(len(told)), [values["p50"] for _, values in told], height=0.34, color=NET, label="p50")
     axes.set_yticks(range(len(told)), [name.replace("_", " ") for name, _ in told])
     axes.invert_yaxis()
     axes.set_xscale("log")
@@ -241,49 +230,14 @@ def _latency(figure: Any, tree: Mapping[str, Any]) -> None:
 def _refusals(figure: Any, tree: Mapping[str, Any]) -> None:
     axes = figure.subplots()
     rows = list(tree["refusals"].items())[:12]
-    axes.barh(range(len(rows)), [count for _, count in rows], height=0.6, color=_PALE)
+    axes.barh(range(len(rows)), [count for _, count in rows], height=0.6, color=PALE)
     axes.set_yticks(range(len(rows)), [reason for reason, _ in rows], fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("decisions")
-    _money(axes.xaxis)
+    money(axes.xaxis)
     axes.set_title("Refusals since the executor's telemetry began")
-
-
-def _figure(size: tuple[float, float], paint: Callable[[Any], None], salt: str) -> str:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with _style(salt):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        paint(figure)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg"):]
-
-
-def _style(salt: str) -> AbstractContextManager:
-    from matplotlib import rc_context
-    return rc_context({**_STYLE, "svg.hashsalt": salt})
 
 
 def _times(nanoseconds: Any) -> np.ndarray:
     return np.array(nanoseconds, np.int64).astype("datetime64[ns]")
-
-
-def _clock(axes: Any, times: np.ndarray) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=8)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
-    axes.set_xlim(times[0], times[-1])
-    axes.set_xlabel("time, UTC")
-
-
-def _money(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace("-", "\u2212")))

@@ -28,23 +28,23 @@ def increment(text: str, option: str) -> int:
 def exact(values: np.ndarray, step: int, where: str, first_row: int = 0) -> np.ndarray:
     """float64[n] as int64[n] counts of 1e-8, multiples of `step` where that is above 0. Raises VenueError naming the
     row of the first that is none. About 80 ns a number."""
-    step = step or 1
-    small = np.abs(values) * SCALE < MAX
-    counts, beside = _product(np.where(small, values, 0.0))
-    nearest = (counts + step // 2) // step * step
+    unit = step or 1
+    small = np.abs(values) < MAX / SCALE
+    near = np.where(small, values, 0.0)
+    counts, beside = _product(near)
+    nearest = (counts + unit // 2) // unit * unit
     miss = np.abs((nearest - counts) - beside)
-    size = np.spacing(np.abs(values)) * SCALE
-    # The double of a decimal is within half a unit of it. Another multiple must be farther away than the noise, or
-    # the number could be either.
-    sound = (miss <= 0.5 * size) & (size < step) | (miss <= _NOISE * size) & (2 * _NOISE * size < step)
+    size = np.spacing(np.abs(near)) * SCALE
+    # The double of a decimal is within half a unit in the last place of it. Another multiple must be farther away than
+    # the noise, or the number could be either.
+    sound = (miss <= 0.5 * size) & (size < unit) | (miss <= _NOISE * size) & (2 * _NOISE * size < unit)
     sound &= small & (np.abs(nearest) < MAX)
     if not sound.all():
         bad = int(np.argmin(sound))
-        raise VenueError("a number is not a decimal of this symbol" if step > 1 else
-                         "a number is no decimal of 8 places",
+        raise VenueError("a number is not a decimal of this symbol" if step else "a number is no decimal of 8 places",
                          where=f"{where}, row {first_row + bad}: {float(values[bad])!r}"
-                         + (f", increment {step / SCALE:.8f}" if step > 1 else ""),
-                         remedy="give the increments of the symbol, tick and lot" if step == 1
+                         + (f", increment {step / SCALE:.8f}" if step else ""),
+                         remedy="give the increments of the symbol, tick and lot" if not step
                          else "give the increment that the data have")
     return nearest
 
@@ -53,7 +53,7 @@ def _product(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """values * 1e8 with no rounding: the nearest whole numbers, int64[n], and what is beside them, float64[n].
 
     The product of doubles rounds, above 33 million by half a count; its error is found after Dekker (1971), by
-    halving the one factor. The other, below 2**27, needs no halving."""
+    splitting one factor. The other, below 2**27, needs no splitting."""
     high = values * (2.0**27 + 1)
     high -= high - values
     product = values * SCALE

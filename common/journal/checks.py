@@ -71,6 +71,7 @@ def examine_whole(db: sqlite3.Connection, path: Path) -> None:
 
 
 def examine_checkpoint(db: sqlite3.Connection, path: Path) -> None:
+    """Raises ResourceError for a checkpoint that is not as it was written."""
     row = db.execute("SELECT value FROM meta WHERE key = 'checkpoint_crc'").fetchone()
     if row and row[0] != checkpoint_sum(db):
         raise damaged(path, "the checkpoint is not what was written")

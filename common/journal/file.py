@@ -88,6 +88,8 @@ def located(config: Config) -> Path:
 
 
 def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    """The database at `path`, which must be there; with mode "ro" it cannot be written. sqlite3.Error if it cannot be
+    opened."""
     return summing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None,
                                    timeout=1.0))
 
@@ -139,7 +141,7 @@ def prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
 
 
 def pages_fit(db: sqlite3.Connection, path: Path) -> None:
-    """Raises ResourceError unless the pages of the file fit one another. About 1 s per 300 MB."""
+    """Raises ResourceError unless the pages of the file fit one another."""
     verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
         raise damaged(path, verdict.splitlines()[-1])
@@ -163,11 +165,13 @@ def checksum(*fields: Any) -> int:
 
 
 def unusable(path: Path, error: sqlite3.Error) -> ResourceError:
+    """To be raised where SQLite cannot open or write the file."""
     return ResourceError("cannot open the journal", where=f"{path}: {error}",
                          remedy="make room on its disk, and its folder writable")
 
 
 def damaged(path: Path, what: str) -> ResourceError:
+    """To be raised where the file is not what was written; `what` of it."""
     return ResourceError(
         "the journal is damaged", where=f"{path}: {what}",
         remedy="move it away together with its -wal and -shm files; a new journal takes over the positions that "

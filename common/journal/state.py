@@ -66,6 +66,7 @@ def streams(db: sqlite3.Connection) -> dict[str, Sequence[tuple[int, int]]]:
 
 
 def working(db: sqlite3.Connection, key: str, value: str | int) -> Working | None:
+    """The order whose column `key` is `value`, with its fills; None if there is none."""
     row = db.execute(f"SELECT state, venue_id, created_ns, {ORDER_COLUMNS} FROM orders WHERE {key} = ?", (value,)
                      ).fetchone()
     if row is None:
@@ -80,6 +81,7 @@ def working(db: sqlite3.Connection, key: str, value: str | int) -> Working | Non
 
 def write_checkpoint(db: sqlite3.Connection, positions: dict[str, Position],
                      streams: dict[str, Sequence[tuple[int, int]]]) -> None:
+    """From here on a start takes up these, and the rows that come after the newest ones of now. In a transaction."""
     db.executemany("INSERT OR REPLACE INTO checkpoint_positions VALUES (?,?,?,?,?)",
                    [(s, p.qty, str(p.cost), str(p.realised), p.fees) for s, p in positions.items()])
     db.executemany("INSERT OR REPLACE INTO checkpoint_streams VALUES (?,?,?,?)",
@@ -92,11 +94,13 @@ def write_checkpoint(db: sqlite3.Connection, positions: dict[str, Position],
 
 
 def checkpoint_sum(db: sqlite3.Connection) -> int:
+    """The checksum of the checkpoint, and of the rows as of which it is."""
     return checksum(*(row for table in ("checkpoint_positions", "checkpoint_streams")
                       for row in db.execute(f"SELECT * FROM {table} ORDER BY 1, 2")),
                     through(db, "orders"), through(db, "fills"))
 
 
 def through(db: sqlite3.Connection, table: str) -> int:
+    """The newest row of `table` that is in the checkpoint; 0 without one."""
     row = db.execute("SELECT value FROM meta WHERE key = ?", (f"{table}_through",)).fetchone()
     return row[0] if row else 0

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from common.alerts import CRITICAL
+from common.alerts import CRITICAL, percent
 from common.orders import State
 from common.watch.snapshot import EXECUTORS
 
@@ -227,7 +227,7 @@ def _limits(snapshot: Mapping[str, Any], width: int, blocks: str) -> list[Line]:
         if limit["name"] in EXECUTORS and not snapshot["executor"]["speaks"]:
             name = f"~{name}"
         lines.append([(f"{'!' if share >= NEAR else ' '}{name[:25]:<26}", mood),
-                      (bar([share], 1.0, room, blocks[-1]), mood), (f"{share:>5.0%}", mood)])
+                      (bar([share], 1.0, room, blocks[-1]), mood), (f"{percent(share):>4}%", mood)])
     return lines
 
 

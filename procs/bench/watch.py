@@ -23,7 +23,7 @@ from procs.bench.table import Goal, Part, latency_line
 
 PAGES = 10
 BROWSER = "ALPHA_BENCH_BROWSER"  #: a Chromium whose tabs are to be the pages
-_LOADED = 40  # snapshots after which every tab has been drawn
+_LOADED = 40  # snapshots after which the tab in front has been drawn
 _STATES = ("nobody looks", f"{PAGES} pages and a scrape a second")
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def test_it_says_one_line_when_it_listens_and_ends_cleanly(tmp_path, number):
 
 def test_a_signal_that_comes_while_it_starts_leaves_nothing(tmp_path):
     with Process(tmp_path, listening=False) as exchange:
+        end = time.monotonic() + 60
         while not exchange.blocks():  # at once, not at the next look of a patient wait
-            assert exchange.process.poll() is None
+            assert exchange.process.poll() is None and time.monotonic() < end
         assert exchange.end() == (0, "")
         assert not exchange.blocks()
 

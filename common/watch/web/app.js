@@ -521,7 +521,7 @@ function limits(now) {
     const used = to[4].firstChild, className = kind ? "state" : "";
     if (used.className !== className) used.className = className;
     if (kind) mark(used, "kind", kind); else delete used.dataset.kind;
-    put(used, `${number(Math.floor(one.share * 100))} %${kind === "bad" ? " reached" : ""}`);
+    put(used, `${number(Math.floor(one.share * 100 + 1e-9))} %${kind === "bad" ? " reached" : ""}`);
   }, "No limits known yet");
 }
 

@@ -3,7 +3,7 @@
 
 const SHOWN_MS = 120_000; // of the series
 const GAP_MS = 5000; // between two points that are not joined
-const REST = 25; // times as long as a chart took to draw it rests: four charts take a sixth of a core at most
+const REST = 25; // times as long as a chart took to draw it rests: none takes more than a 25th of a core
 
 export class Charts {
   #document; #ready = false; #library = null; #colours = {}; #due = new Map(); #seen = new Set(); #asked = false;

@@ -46,6 +46,7 @@ def test_great_numbers_need_their_increment():
     assert exact(shib / 10, SCALE // 10, "qty").tolist() == [1_234_567_890_120_000_000]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("bad", [0.123456789, float("nan"), float("inf"), -float("inf"), 1e300])
 def test_what_is_no_decimal_is_refused_with_its_row(bad):
     with pytest.raises(VenueError, match=r"a\.npz, px, row 12"):

@@ -82,31 +82,30 @@ def test_verify_examines_every_row_and_what_must_agree(path, sql, told):
     reader.close()
 
 
-def test_a_torn_tail_of_the_log_is_cut_off_and_the_rest_stands(path, tmp_path):
+def logged(path, folder) -> tuple:
+    """A copy of a journal without its log, and the log: of 19 orders that no checkpoint of SQLite has taken in yet."""
     journal = Journal.open(path)
     for n in range(1, 20):
         journal.intent(order(n), "{}", 1)
-    copy = tmp_path / "copy" / "journal.db"
+    copy = folder / "copy" / "journal.db"
     copy.parent.mkdir()
     copy.write_bytes(path.read_bytes())
-    log = path.with_name("journal.db-wal").read_bytes()
-    copy.with_name("journal.db-wal").write_bytes(log[:-100])
+    data = path.with_name("journal.db-wal").read_bytes()
     journal.close()
+    return copy, data
+
+
+def test_a_torn_tail_of_the_log_is_cut_off_and_the_rest_stands(path, tmp_path):
+    copy, data = logged(path, tmp_path)
+    copy.with_name("journal.db-wal").write_bytes(data[:-100])
     survivor = Journal.open(copy)
     assert len(survivor.restore().working) == 18
     survivor.close()
 
 
 def test_a_flipped_bit_within_the_log_is_noticed_and_left_as_it_is(path, tmp_path):
-    journal = Journal.open(path)
-    for n in range(1, 20):
-        journal.intent(order(n), "{}", 1)
-    copy = tmp_path / "copy" / "journal.db"
-    copy.parent.mkdir()
-    copy.write_bytes(path.read_bytes())
-    data = bytearray(path.with_name("journal.db-wal").read_bytes())
-    journal.close()
-    data[len(data) // 2] ^= 1
+    copy, data = logged(path, tmp_path)
+    data = data[:len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1:]
     log = copy.with_name("journal.db-wal")
     log.write_bytes(data)
     for _ in range(2):

@@ -208,3 +208,10 @@ def test_a_bar_has_its_width(parts, width):
 def test_the_brief_line_says_where_it_stands():
     line = brief(snapshot())
     assert "\n" not in line and "ready 7/7" in line and "p99 900 us" in line and "pnl -4.00" in line
+
+
+def test_a_limit_that_is_not_reached_is_not_shown_as_100_percent():
+    told = snapshot()
+    told["limits"] = [{"name": "max_drawdown", "symbol": "", "value": 79.84, "limit": 80.0, "share": 0.998}]
+    [line] = [line for line in text(told).splitlines() if "drawdown" in line and "%" in line]
+    assert " 99%" in line
